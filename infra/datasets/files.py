@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import zstandard
 
@@ -30,6 +30,8 @@ _REFUSED: Final = {
     b"Obj\x01": "Avro",
     b"\xd0\xcf\x11\xe0": "an old workbook",
 }
+_TAR: Final = b"ustar"
+_TAR_AT: Final = 257
 Progress = Callable[[int], None]
 """Takes how many bytes of the disk were read now."""
 
@@ -42,7 +44,7 @@ def blocks(path: Path, progress: Progress) -> Iterator[bytes]:
     """
     try:
         with path.open("rb") as file:
-            yield from _joined(_inflated(_raw(file, progress)))
+            yield from _joined(_content(_inflated(_raw(file, progress))))
     except IsADirectoryError:
         raise NotReadable("is a directory", remedy="name the files in it") from None
     except FileNotFoundError:
@@ -102,6 +104,16 @@ def _inflated(raw: Iterator[bytes]) -> Iterator[bytes]:
     return raw
 
 
+def _content(found: Iterator[bytes]) -> Iterator[bytes]:
+    """What was packed. Errors: `NotReadable` where that is packed again."""
+    head, found = peek(found, _TAR_AT + len(_TAR))
+    if head[_TAR_AT:] == _TAR:
+        raise NotReadable("is a tar archive", remedy="unpack it and name the files in it")
+    if head.startswith((b"\x1f\x8b\x08", _ZSTD)):
+        raise NotReadable("is compressed twice", remedy="unpack it once")
+    return found
+
+
 def _gzip(raw: Iterator[bytes]) -> Iterator[bytes]:
     inflater = zlib.decompressobj(wbits=31)
     try:
@@ -112,7 +124,7 @@ def _gzip(raw: Iterator[bytes]) -> Iterator[bytes]:
                     if not data:
                         break
                     inflater = zlib.decompressobj(wbits=31)
-                yield inflater.decompress(data, BLOCK_BYTES)
+                yield from _inflated_until_damage(inflater, data)
                 data = inflater.unconsumed_tail or inflater.unused_data
         if not inflater.eof:
             yield inflater.flush()
@@ -120,6 +132,17 @@ def _gzip(raw: Iterator[bytes]) -> Iterator[bytes]:
         raise _damaged("gzip") from None
     if not inflater.eof:
         raise _cut("gzip")
+
+
+def _inflated_until_damage(inflater: Any, data: bytes) -> Iterator[bytes]:
+    """Some of what `data` holds. Errors: `zlib.error`, after all that comes before the damage."""
+    before = inflater.copy()
+    try:
+        yield inflater.decompress(data, BLOCK_BYTES)
+    except zlib.error:
+        for byte in data:
+            yield before.decompress(bytes((byte,)))
+        raise
 
 
 def _zstd(raw: Iterator[bytes]) -> Iterator[bytes]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import random
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +85,26 @@ def test_a_damaged_file_says_so(tmp_path: Path, compress: Callable[[bytes], byte
     data = bytearray(compress(noise(1000)))
     data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
     assert "is damaged within its" in items(tmp_path, bytes(data)).error
+
+
+def test_lines_before_the_damage_of_gzip_are_read(tmp_path: Path) -> None:
+    data = bytearray(gzip.compress(noise(1000)))
+    data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
+    assert 450 < len(items(tmp_path, bytes(data)).rows) < 550
+    data = bytearray(gzip.compress(CUPS))
+    data[-6] ^= 1  # the checksum
+    found = items(tmp_path, bytes(data))
+    assert (len(found.rows), "is damaged within its gzip" in found.error) == (2, True)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd])
+def test_what_is_packed_twice_is_told(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    assert "is compressed twice: unpack" in items(tmp_path, compress(gzip.compress(CUPS))).error
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("items.csv"))
+    for content in (archive.getvalue(), compress(archive.getvalue())):
+        assert "is a tar archive: unpack it" in items(tmp_path, content).error
 
 
 def test_zstd_that_needs_much_memory_is_told(tmp_path: Path) -> None:
