@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -18,6 +19,8 @@ from schemas.reject import Rejected
 MAX_COLUMNS: Final = 10_000
 _MAX_SHOWN: Final = 10
 _ENCODER: Final = msgspec.json.Encoder()
+_VALUE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|^[-+]?[0-9]+([.,][0-9]+)?$")
+"""What is a time or a number, and names no column: a row of values is not shown."""
 
 
 class Taken(NamedTuple):
@@ -46,7 +49,7 @@ class Columns:
         places = {it.place for it in self.taken}
         rest = [name for place, name in enumerate(header) if place not in places]
         if rest:
-            text = f"columns that are no field were not read: {shown(rest)}"
+            text = f"columns that are no field, or another one's, were not read: {shown(rest)}"
             notes.add("columns_not_read", text, len(rest))
 
     def recognise_fractions(self, sample: Sequence[Sequence[Any]]) -> None:
@@ -77,6 +80,11 @@ class Columns:
         given = {it.field for it in self.taken} | self.constants.keys()
         for fields in schema.required:
             if not given.intersection(fields):
+                if not self.taken and any(map(_VALUE.search, header)):
+                    raise NotReadable(
+                        "has no names of columns in its first line",
+                        remedy="put them there; a field that is no column comes from --set",
+                    )
                 raise NotReadable(
                     f"has no column {' or '.join(fields)}, only {shown(header)}",
                     remedy=f"name the one that holds it with --map {fields[0]}=COLUMN",
@@ -132,6 +140,7 @@ def shown(names: Iterable[str]) -> str:
     """Some names for a sentence: at most ten, printable, none too long."""
     listed = [*names]
     clean = ["".join(c if c.isprintable() else "?" for c in it[:64]) for it in listed[:_MAX_SHOWN]]
+    clean = [it or '""' for it in clean]
     more = f" and {len(listed) - _MAX_SHOWN:,} more" if len(listed) > _MAX_SHOWN else ""
     return ", ".join(clean) + more
 

@@ -116,6 +116,13 @@ def test_a_header_is_bounded(tmp_path: Path) -> None:
     assert "has no header that can be read (line 1: too_long)" in items(tmp_path, million).error
 
 
+def test_a_file_without_a_header_is_told_and_not_shown(tmp_path: Path) -> None:
+    found = events(tmp_path, "kim@example.org,cup,view,2026-11-20T09:00:00Z\n" * 2)
+    assert "has no names of columns in its first line: put them there" in found.error
+    assert "kim" not in found.error
+    assert 'only "", b' in items(tmp_path, ",b\n1,2\n").error
+
+
 def test_a_header_that_is_damaged_is_told(tmp_path: Path) -> None:
     for head in ('item_id,"a\rb"c\rd\n', 'item_id,"title\n', "item_id\0,title\n", 'a"\rb\n'):
         assert "file has no " in items(tmp_path, head + "1,b\n").error
@@ -141,6 +148,10 @@ def test_json_that_is_no_ndjson_is_told(tmp_path: Path, content: str, said: str)
 def test_a_damaged_first_line_of_ndjson_costs_itself(tmp_path: Path) -> None:
     found = items(tmp_path, 'd":"x"}\n{"item_id":"a"}\n{"item_id":"b"}\n')
     assert found.rows == [b'd":"x"}', {"item_id": "a"}, {"item_id": "b"}]
+    for damaged in ("[1]", '[{"item_id":"x"}]', 'd":"x"}', '"x"', "7"):
+        assert items(tmp_path, f'{damaged}\n{{"item_id":"a"}}\n').rows[1] == {"item_id": "a"}
+    found = items(tmp_path, '[\n{"item_id":"a"},\n{"item_id":"b"}\n]\n')
+    assert "is one JSON array" in found.error
 
 
 def test_quoted_cells_hold_delimiters_quotes_and_line_ends(tmp_path: Path) -> None:
