@@ -360,3 +360,19 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(importer: Importer) -> None:
     done = importer.run("--events", importer.file(MONDAY), code=1)
     assert "cannot hold the memory of this import" in done.stderr
     assert "--data-dir" in done.stderr
+
+
+def test_a_time_of_an_item_without_an_offset_is_read_as_in_a_table(
+    importer: Importer, api: Api
+) -> None:
+    items = importer.file(
+        '{"item_id":"mug","published_at":"2026-11-20T09:00:00"}\n'
+        '{"item_id":"jug","published_at":1795165200,"expires_at":"9999-12-31"}\n'
+        '{"item_id":"cup","published_at":"soon"}\n'
+        '{"item_id":"pan","published_at":"1939-08-15"}\n'
+    )
+    done = importer.run("--items", items, code=1)
+    assert "1 faulty: published_at not_a_time" in done.stdout
+    at = {line["item_id"]: line["published_at"] for line in api.lines}
+    nine = "2026-11-20T09:00:00.000Z"
+    assert at == {"mug": nine, "jug": nine, "pan": "1939-08-15"}

@@ -25,6 +25,7 @@ from infra.client.answers import Accepted
 from infra.client.senders import LineBatch, Taken
 from infra.datasets import values
 from infra.datasets.rows import Chunk, Notes, NotReadable, Source
+from schemas import times
 from schemas.items import ItemIn
 from schemas.reject import Rejected
 
@@ -248,10 +249,18 @@ class _Order:
 def _item(body: bytes, notes: Notes) -> tuple[bytes, str]:
     """The body, repaired where it was refused, and the id in it. Errors: `Rejected`."""
     try:
-        item_id = _ITEM.decode(body).item_id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        item = _ITEM.decode(body)
+        _check_times(item)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Rejected):
         body = values.repair_item(body, notes)
-        item_id = names.decoded(body, _ITEM.decode).item_id
-    if item_id is None:
+        item = names.decoded(body, _ITEM.decode)
+    if item.item_id is None:
         raise Rejected("item_id", "required")
-    return body, item_id
+    return body, item.item_id
+
+
+def _check_times(item: ItemIn) -> None:
+    """Errors: `Rejected` where the API would refuse one."""
+    for field, text in (("published_at", item.published_at), ("expires_at", item.expires_at)):
+        if text is not None:
+            times.parse_any_year(text, field)
