@@ -353,6 +353,25 @@ def test_a_disk_that_fills_stops_the_import_and_says_what_is_not_remembered(
     assert (report["already_sent"], report["sent"]) == (100, 900)
 
 
+def test_a_disk_that_is_full_is_told_before_anything_is_sent(importer: Importer, api: Api) -> None:
+    importer.events(MONDAY)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    path = importer.file(TUESDAY)
+    with started(importer, path, preexec_fn=limit) as done:
+        _, err = done.communicate(timeout=60)
+    assert done.returncode == 1
+    assert "cannot hold the memory of this import" in err
+    assert "make room there" in err
+    with started(importer, path, "--dry-run", preexec_fn=limit) as done:
+        _, err = done.communicate(timeout=60)
+    assert "freshet: no folder can hold what this import counts" in err
+    assert "TMPDIR" in err
+    assert len(api.lines) == 2
+
+
 def test_a_folder_that_cannot_be_made_is_a_sentence(importer: Importer) -> None:
     (importer.folder / "data").mkdir()
     (importer.folder / "data" / ".freshet-data").touch()

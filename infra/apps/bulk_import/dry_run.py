@@ -46,10 +46,10 @@ def rehearse(
     if events := outcomes.get("events"):
         events.actions = edge.actions
         _ask_about_items(events, edge, found, log is not None)
-        warn_of_unknown_items(events)
         if log is None:
             events.findings.warn("no_system", "no system answers, so what it has is not known", 0)
         else:
+            warn_of_unknown_items(events)
             warn_of_other_logs(events, memory.other_logs(found.folder, asked.source, log))
 
 

@@ -180,24 +180,38 @@ def opened(folder: Path, source: str, log: str, *, read_only: bool = False) -> I
     """
     place = folder / "imports" / source
     with contextlib.ExitStack() as stack:
-        spill = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="freshet-import-")))
         if not read_only:
             try:
                 (place / log).mkdir(parents=True, exist_ok=True)
                 stack.enter_context(_locked(place, source))
+                _check_takes_entries(place / log)
             except OSError as error:
                 raise NotRemembered(
                     f"{place} cannot hold the memory of this import ({error.strerror})",
-                    remedy="give a folder that can be written to with --data-dir",
+                    remedy="make room there, or give a folder that can be written to with --data-dir",
                 ) from None
-        yield Memory(place / log, spill, read_only=read_only)
+        yield Memory(place / log, stack.enter_context(_spill()), read_only=read_only)
 
 
 @contextlib.contextmanager
 def forgetful() -> Iterator[Memory]:
     """A memory that holds nothing of earlier imports, and keeps nothing of this one."""
-    with tempfile.TemporaryDirectory(prefix="freshet-import-") as spill:
-        yield Memory(None, Path(spill))
+    with _spill() as spill:
+        yield Memory(None, spill)
+
+
+@contextlib.contextmanager
+def _spill() -> Iterator[Path]:
+    """A folder for what this import counts. Errors: `NotRemembered`."""
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="freshet-import-"))
+        except OSError as error:
+            raise NotRemembered(
+                f"no folder can hold what this import counts ({error.strerror})",
+                remedy="make room in one for temporary files, or name one with TMPDIR",
+            ) from None
+        yield Path(made)
 
 
 def other_logs(folder: Path, source: str, log: str) -> int:
@@ -223,6 +237,12 @@ def _locked(place: Path, source: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _check_takes_entries(folder: Path) -> None:
+    """Errors: OSError where no file can grow, which is to be known before anything is sent."""
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+        probe.write(bytes(ENTRY_BYTES))
 
 
 _NONE: Final = np.empty(0, np.uint64)
