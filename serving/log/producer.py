@@ -26,12 +26,11 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from infra.kafka import kafka_client
-from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.headers import Headers
 from schemas.record import Record
 from schemas.topics import EVENTS
-from serving.log.connect import DELIVERY_TIMEOUT_MS, Appender, discard, open_producer
+from serving.log.connect import DELIVERY_TIMEOUT_MS, RecordAppender, discard, open_producer
 from serving.log.errors import NotDurable
 from serving.log.partitions import PartitionCount
 from serving.log.pending import RECORD_ERRORS, PendingRecords, Waiter, by_partition
@@ -163,7 +162,7 @@ class LogProducer:
     ) -> None:
         parts = by_partition(records, waiter, self.report)
         try:
-            appender = Appender(producer, broker_name(self._settings, topic))
+            appender = RecordAppender(producer, self._settings, topic)
             for begin in range(0, len(records), RECORDS_PER_YIELD):
                 if begin:
                     await asyncio.sleep(0)
@@ -269,7 +268,7 @@ class LogProducer:
 
 
 def _pass(
-    appender: Appender,
+    appender: RecordAppender,
     records: Sequence[Record],
     begin: int,
     common: list[tuple[str, bytes]],
