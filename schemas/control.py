@@ -141,9 +141,16 @@ class Recipe(_Body, frozen=True):
     """None: the weights of the release, or the built-in ones where it has none."""
     ranker: bool = True
     """Rank the best by the release's model, where it has one."""
-    category_cap: Annotated[float, between(0, 1, above=True)] = 0.3
-    """Largest share of one primary category among the first 10 (and of `count` below 10); an item's other
-    categories do not count."""
+    category_cap: Annotated[
+        float,
+        between(0, 1, above=True),
+        msgspec.Meta(
+            description=(
+                "Largest share of one primary category among the first 10 (and of `count` below 10); an"
+                " item's other categories do not count."
+            )
+        ),
+    ] = 0.3
     owner_cap: Annotated[float, between(0, 1, above=True)] = 0.3
     """Largest share of one `owner_id`, likewise."""
     fresh_days: Annotated[float, between(0, 3650)] = 0.0
