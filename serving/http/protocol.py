@@ -7,6 +7,7 @@ read the answer.
 
 from __future__ import annotations
 
+import re
 import secrets
 from http import HTTPStatus
 from typing import Final
@@ -24,6 +25,8 @@ MAX_HEAD_BYTES: Final = 128 * 1024
 MAX_DISCARDED_BYTES: Final = 16 << 20
 """What is read after a refusal: a connection that is closed before would lose the answer."""
 DISCARD_SECONDS: Final = 5.0
+_UPGRADE: Final = re.compile(rb"\r\n(?:[Uu]pgrade|UPGRADE):")
+_IGNORED: Final = b"\r\nIgnored:"
 
 
 class _TooLarge(FreshetError):
@@ -43,6 +46,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None:
             return self._discard(data)
+        before: RequestResponseCycle | None = self.cycle
+        if before is None or not before.more_body:
+            data = _without_upgrade(data)
         self._head_bytes = self._head_bytes + len(data) if self._in_head else len(data)
         super().data_received(data)
         # what the parser has not handed over yet: one header without an end
@@ -93,6 +99,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._discarded_bytes += len(data)
         if self._discarded_bytes > MAX_DISCARDED_BYTES:
             self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """The start of a request, in which a header Upgrade has another name: its parser takes no body after one.
+
+    Clients offer HTTP/2 by it (RFC 7540, 3.2), Java's by default, and a server may ignore it (RFC 9110, 7.8).
+    """
+    end = data.find(b"\r\n\r\n")
+    found = _UPGRADE.search(data, 0, len(data) if end < 0 else end)
+    return data if found is None else data[: found.start()] + _IGNORED + data[found.end() :]
 
 
 def _answer(problem: Problem, headed: bool) -> bytes:

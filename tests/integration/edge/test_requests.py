@@ -156,6 +156,19 @@ def test_allow_is_whole(edge: Server, path: str, allow: str) -> None:
     assert answer.json["code"] == "method_not_allowed"
 
 
+@pytest.mark.parametrize("name", [b"Upgrade", b"upgrade", b"UPGRADE"])
+def test_who_offers_another_protocol_keeps_the_body(edge: Server, name: bytes) -> None:
+    body = b'{"user_id": "u1",\r\n"item_id": "Upgrade:", "action": "view"}'
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\n%s: h2c\r\nHTTP2-Settings: AA\r\n" % name
+    length = b"Content-Length: %d\r\n\r\n" % len(body)
+    again = b"GET /health/live HTTP/1.1\r\nHost: x\r\n%sConnection: close\r\n\r\n" % offer
+    for pieces in ((length + body,), (length, body)):
+        head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\n" + offer
+        answer = answer_to(edge, head + pieces[0], *pieces[1:], again)
+        assert answer.startswith(b"HTTP/1.1 202 ")
+        assert answer.endswith(b'{"status":"alive"}')
+
+
 def test_options_of_what_is_not_there_is_a_problem(edge: Server) -> None:
     assert edge.ask("OPTIONS", "/v1/nothing").status == 404
     with raw(edge) as connection:
