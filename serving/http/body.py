@@ -33,6 +33,9 @@ _WIDE_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32
 _WIDE: Final = re.compile(rb"\0[^\0]\0[^\0]|[^\0]\0[^\0]\0|\0\0\0[^\0]|[^\0]\0\0\0")
 """The first four bytes of JSON in UTF-16 or UTF-32, in either order."""
 
+_PLAIN_LINE_END: Final = re.compile(rb"(?<!\0)\n(?!\0)")
+"""Of one byte: the first line alone is damaged then, and costs itself."""
+
 
 class IdConvertor(StringConvertor):
     """An id in a path, slashes and line ends included; `path_id` checks it."""
@@ -107,11 +110,15 @@ def _content_length(value: bytes) -> int:
 
 
 def _without_mark(content: bytes) -> bytes:
-    """The content without the byte order mark of UTF-8. Errors: `Problem` 400 where its start is that of
-    UTF-16 or UTF-32, or has their zeros (RFC 4627, 3: JSON begins with two characters of ASCII)."""
+    """The content without the byte order mark of UTF-8.
+
+    Errors: `Problem` 400 where its start is that of UTF-16 or UTF-32, or has their zeros (RFC 4627, 3: JSON
+    begins with two characters of ASCII), and no line ends in one byte.
+    """
     if content.startswith(codecs.BOM_UTF8):
         return content[len(codecs.BOM_UTF8) :]
-    if content.startswith(_WIDE_MARKS) or (len(content) % 2 == 0 and _WIDE.match(content)):
+    wide = content.startswith(_WIDE_MARKS) or (len(content) % 2 == 0 and _WIDE.match(content))
+    if wide and not _PLAIN_LINE_END.search(content):
         raise malformed("not_utf8", UTF8_ONLY)
     return content
 

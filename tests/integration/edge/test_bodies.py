@@ -167,6 +167,14 @@ def test_a_line_that_is_no_utf_8_costs_that_line(edge: Server) -> None:
         (2, "body", "malformed_json"),
         (3, "body", "malformed_json"),
     ]
+    for start in (b"\xff\xfe", b"\xfe\xff", b"{\0}\0", b"\0a\0b"):
+        for end in (b"", b" "):
+            answer = edge.ask("POST", EVENTS, start + b"\n" + EVENT + b"\n" + end, LINES)
+            assert (answer.status, answer.json["accepted"]) == (202, 1)
+    wide = b"\n".join([EVENT, EVENT]).decode()
+    for coding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"):
+        answer = edge.ask("POST", EVENTS, wide.encode(coding), LINES)
+        assert (answer.status, answer.errors) == (400, [("body", "not_utf8")])
     answer = send(edge, b'{"events": [%s, {"user_id": "\xe9"}]}' % EVENT)
     assert (answer.status, answer.errors) == (400, [("body", "not_utf8")])
 
