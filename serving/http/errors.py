@@ -101,7 +101,9 @@ def as_problem(error: Exception) -> Problem:
         return Problem(422, "invalid", error.takes, [(error.field, error.code)])
     if isinstance(error, HTTPException):
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-        return Problem(error.status_code, code, headers=error.headers)
+        allow = (error.headers or {}).get("Allow")
+        detail = f"This path takes {allow}." if allow else ""
+        return Problem(error.status_code, code, detail, headers=error.headers)
     log.error("a route failed: %s at %s", type(error).__name__, _place(error))
     return Problem(500, "internal", "This is a fault of the server; it has been logged.")
 

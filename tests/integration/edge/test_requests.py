@@ -154,6 +154,7 @@ def test_allow_is_whole(edge: Server, path: str, allow: str) -> None:
     answer = edge.ask("TRACE", path)
     assert (answer.status, answer.headers["allow"]) == (405, allow)
     assert answer.json["code"] == "method_not_allowed"
+    assert answer.json["detail"] == f"This path takes {allow}."
 
 
 @pytest.mark.parametrize("name", [b"Upgrade", b"upgrade", b"UPGRADE"])
