@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 DEFAULT_SOURCE: Final = "default"
+_BETWEEN_PAIRS: Final = re.compile(",(?=[^,=]*=)")
+"""A comma before anything else belongs to the name of a column."""
 _SOURCE: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 
 
@@ -114,13 +116,17 @@ def import_command(
 
     if not (movielens or items or events):
         raise click.UsageError("name what to load with --movielens, --items or --events")
+    if not (items or events) and (columns or constants or encoding):
+        raise click.UsageError(
+            "--map, --set and --encoding are for files of --items and --events: leave them out"
+        )
     if url and not url.startswith(("http://", "https://")):
         raise click.UsageError("--url takes an address like http://host:8080")
     asked = Asked(
         items,
         events,
         movielens,
-        ReadOptions(_pairs("--map", columns, ","), _pairs("--set", constants), encoding),
+        ReadOptions(_pairs("--map", columns, _BETWEEN_PAIRS), _pairs("--set", constants), encoding),
         source,
         again=again,
         strict=strict,
@@ -165,13 +171,15 @@ def _source(value: str) -> str:
     return value
 
 
-def _pairs(option: str, texts: Sequence[str], separator: str | None = None) -> dict[str, str]:
+def _pairs(
+    option: str, texts: Sequence[str], separator: re.Pattern[str] | None = None
+) -> dict[str, str]:
     """FIELD=VALUE texts as a dictionary. Errors: `click.UsageError`."""
     from infra.datasets.fields import EVENTS, ITEMS
 
     found: dict[str, str] = {}
     for text in texts:
-        for pair in text.split(separator) if separator else [text]:
+        for pair in separator.split(text) if separator else [text]:
             name, equals, value = pair.partition("=")
             name = name.strip()
             if not (name and equals and value.strip()):

@@ -257,6 +257,16 @@ def test_options_that_are_wrong_are_named(importer: Importer) -> None:
     assert "is a directory" in done.stderr
     done = importer.run(code=2)
     assert "name what to load with" in done.stderr
+    done = importer.run("--movielens", importer.folder, "--map", "item_id=a", code=2)
+    assert "--map, --set and --encoding are for files" in done.stderr
+
+
+def test_a_kind_of_fault_in_every_line_is_not_shown_for_every_line(importer: Importer) -> None:
+    lines = "".join(f'{{"item_id":"a","field{n}":1}}\n' for n in range(1500))
+    done = importer.run("--items", importer.file(lines), code=1)
+    assert len(done.stderr.splitlines()) == 21
+    assert "line 21: more kinds are in the summary" in done.stderr
+    assert "500 faulty: line other" in done.stdout
 
 
 def test_columns_and_constants_are_mapped(importer: Importer, api: Api) -> None:
@@ -265,6 +275,9 @@ def test_columns_and_constants_are_mapped(importer: Importer, api: Api) -> None:
                  "occurred_at=when", "--set", "action=view")  # fmt: skip
     (line,) = api.lines
     assert (line["user_id"], line["item_id"], line["action"]) == ("ann", "mug", "view")
+    rows = importer.file('"a, b",c=d,occurred_at\nbob,jug,2026-11-20T09:00:00Z\n')
+    importer.run("--events", rows, "--map", "user_id=a, b,item_id=c=d", "--set", "action=view")
+    assert (api.lines[1]["user_id"], api.lines[1]["item_id"]) == ("bob", "jug")
 
 
 def started(importer: Importer, path: Path, *options: str, **more: Any) -> subprocess.Popen[str]:

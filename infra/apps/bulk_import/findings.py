@@ -12,6 +12,8 @@ from infra.datasets.rows import Fault, Notes
 
 MAX_KINDS: Final = 1000
 """Kinds of refused lines that are counted apart; a file may have a field of another name in every line."""
+MAX_SHOWN_AT_ONCE: Final = 20
+"""So many kinds are shown when they are met; the summary has the others."""
 OTHER: Final = ("line", "other")
 Show = Callable[[str], None]
 """Shows a sentence at once."""
@@ -54,7 +56,10 @@ class Refusals:
                 key = (origin.path, *OTHER)
             if (kind := self.kinds.get(key)) is None:
                 self.kinds[key] = RefusedKind(1, origin.line)
-                self._show(f"{origin.path}, line {origin.line}: {field} {code}")
+                if len(self.kinds) <= MAX_SHOWN_AT_ONCE:
+                    self._show(f"{origin.path}, line {origin.line}: {field} {code}")
+                elif len(self.kinds) == MAX_SHOWN_AT_ONCE + 1:
+                    self._show(f"{origin.path}, line {origin.line}: more kinds are in the summary")
             else:
                 kind.count += 1
                 kind.line = min(kind.line, origin.line)
