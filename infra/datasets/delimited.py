@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from infra.datasets.lines import MAX_LINE_BYTES, Stretch
@@ -62,6 +64,10 @@ class Reader:
         self.numbers: list[int] = []
         self.refused: set[int] = set()
         """Lines that may lie within a record, and are none of its."""
+        self.offsets: list[int] = []
+        """Where each line begins, in characters."""
+        self.searched = 0
+        """No line up to this number ends a quote that is open now."""
         self.seen = self.again = 0
 
     def rows(self, found: Iterator[Stretch]) -> Iterator[CellRows]:
@@ -89,6 +95,8 @@ class Reader:
             return plain
         rows = CellRows([], [], [])
         lines, numbers, at = self.lines, self.numbers, 0
+        sizes = zip(lines, numbers, numbers[1:], strict=False)
+        self.offsets = [*accumulate((len(it) + b - a for it, a, b in sizes), initial=0)]
         while at < len(lines):
             end = self._end(at)
             if end == _PENDING and not at_end:
@@ -96,8 +104,8 @@ class Reader:
             text = self._joined(at, end) if end > at else None
             if code := self._add(rows, text, numbers[at]):
                 rows.faults.append(Fault(numbers[at], "line", code))
-                if end != at + 1:  # what a stray quote took in is read again
-                    self._go_back(sum(map(len, lines[at : end if end > at else None])))
+                if end > at + 1:  # what a stray quote took in is read again
+                    self._go_back(sum(map(len, lines[at:end])))
                 end = at + 1
             at = end
         del lines[:at], numbers[:at]
@@ -135,18 +143,18 @@ class Reader:
     def _end(self, at: int) -> int:
         """The place after the record that begins at `at`; `_PENDING`: a quote of it does not end so far;
         `_ENDLESS`: nor within the bound."""
-        lines, end = self.lines, at + 1
+        lines, numbers, offsets = self.lines, self.numbers, self.offsets
         if not self.quoted or '"' not in lines[at] or self.closed.fullmatch(lines[at]):
-            return end
-        size = len(lines[at])
-        while end < len(lines):
-            size += len(lines[end]) + self.numbers[end] - self.numbers[end - 1]
-            if size > MAX_RECORD_CHARACTERS:
+            return at + 1
+        bound = offsets[at] + MAX_RECORD_CHARACTERS
+        # whether a line ends a quote does not hang on where that began: none is searched twice
+        for place in range(max(at + 1, bisect_right(numbers, self.searched)), len(lines)):
+            if offsets[place] + len(lines[place]) > bound:
                 return _ENDLESS
-            end += 1
-            if '"' in lines[end - 1] and self.closing.fullmatch(lines[end - 1]):
-                return end
-        return _PENDING
+            if '"' in lines[place] and self.closing.fullmatch(lines[place]):
+                return place + 1
+            self.searched = numbers[place]
+        return _ENDLESS if offsets[-1] + len(lines[-1]) > bound else _PENDING
 
     def _joined(self, at: int, end: int) -> str | None:
         """The lines from `at` to `end`, with the blank ones between; None: one of them was refused."""

@@ -175,8 +175,17 @@ def test_a_quote_that_does_not_end_costs_its_line(tmp_path: Path) -> None:
     assert (len(found.rows), found.faults) == (300_000, [Fault(2, "line", "open_quote")])
 
 
-def test_quotes_that_never_end_in_any_line_end_the_file_in_words(tmp_path: Path) -> None:
+def test_many_quotes_that_do_not_end_cost_their_lines(tmp_path: Path) -> None:
+    rows = [f"{n},{chr(34) if n % 100 == 3 else ''}5 inch\n" for n in range(60_000)]
+    for head in ("", "\ufeff"):
+        found = items(tmp_path, f"{head}item_id,title\n" + "".join(rows))
+        assert (found.error, len(found.rows), len(found.faults)) == ("", 59_400, 600)
     found = items(tmp_path, "item_id,title\n" + 'b"x,"\n' * 400_000)
+    assert (found.error, len(found.faults)) == ("", 400_000)
+
+
+def test_many_quotes_that_end_in_no_cell_of_theirs_end_the_file_in_words(tmp_path: Path) -> None:
+    found = items(tmp_path, "item_id,title\n" + ('"a,b\n' * 30_000 + 'a",b,c\n') * 2)
     assert "has too many quotes that do not end" in found.error
 
 
