@@ -19,6 +19,8 @@ from schemas.reject import Rejected
 MAX_COLUMNS: Final = 10_000
 _MAX_SHOWN: Final = 10
 _ENCODER: Final = msgspec.json.Encoder()
+_NOTHING: Final = ("", r"\N")
+"""The second is null in the exports of PostgreSQL and MySQL."""
 _VALUE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|^[-+]?[0-9]+([.,][0-9]+)?$")
 """What is a time or a number, and names no column: a row of values is not shown."""
 
@@ -48,9 +50,13 @@ class Columns:
         self._require(header, schema)
         places = {it.place for it in self.taken}
         rest = [name for place, name in enumerate(header) if place not in places]
-        if rest:
-            text = f"columns that are no field, or another one's, were not read: {shown(rest)}"
-            notes.add("columns_not_read", text, len(rest))
+        other = [name for name in rest if schema.converter(name) is None]
+        if other:
+            text = f"columns that are no field were not read: {shown(other)}"
+            notes.add("columns_not_read", text, len(other))
+        if replaced := [name for name in rest if schema.converter(name) is not None]:
+            text = f"columns whose field is given otherwise were not read: {shown(replaced)}"
+            notes.add("columns_replaced", text, len(replaced))
 
     def recognise_fractions(self, sample: Sequence[Sequence[Any]]) -> None:
         """Ids of a column are read without their fraction where all in the sample are written like 1.0."""
@@ -61,11 +67,11 @@ class Columns:
                 self.taken[at] = it._replace(convert=convert.whole_identifier)
 
     def body(self, row: Sequence[Any]) -> bytes:
-        """The row as a JSON object. An empty value is not said. Errors: `Rejected`."""
+        """The row as a JSON object. An empty value, or a null, is not said. Errors: `Rejected`."""
         record: dict[str, Any] = dict(self.constants)
         for place, field, outer, inner, converter in self.taken:
             value = row[place]
-            if value is None or value == "" or (value.__class__ is str and not value.strip()):
+            if value is None or (value.__class__ is str and value.strip() in _NOTHING):
                 continue
             if outer:
                 record[outer] = {

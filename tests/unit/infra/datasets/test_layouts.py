@@ -62,7 +62,8 @@ def test_columns_are_mapped_and_constants_put_in(tmp_path: Path) -> None:
     wanted = {**VIEW, "quantity": 2, "context": {"shop": 1, "page": "home"}}
     found = events(tmp_path, "who,sku,page,item_id,action\nkim,cup,home,other,cart\n", options)
     assert found.rows == [wanted]
-    assert found.notes.texts["columns_not_read"].endswith(": item_id, action")
+    assert {*found.notes.texts} == {"columns_replaced"}
+    assert found.notes.texts["columns_replaced"].endswith(": item_id, action")
     lines = '{"who":"kim","sku":"cup","page":"home","action":"cart","context":{"a":1}}\n{"who":1\n'
     found = events(tmp_path, lines, options)
     assert found.rows[0] == {**wanted, "context": {"a": 1, "page": "home", "shop": 1}}
@@ -102,6 +103,11 @@ def test_options_of_an_import_are_for_items_and_for_events(tmp_path: Path) -> No
     options = ReadOptions({"item_id": "sku", "user_id": "who", "title": "sku"}, {"action": "view"})
     found = events(tmp_path, "sku,who\ncup,kim\n", options)
     assert found.rows == [{"user_id": "kim", "item_id": "cup", "action": "view"}]
+
+
+def test_the_null_of_a_database_is_not_said(tmp_path: Path) -> None:
+    found = items(tmp_path, "item_id\ttitle\texpires_at\ttags\ncup\t\\N\t\\N\t\n\\N\ta\t\t\n")
+    assert found.rows == [{"item_id": "cup"}, {"title": "a"}]
 
 
 def test_a_column_that_is_there_twice_is_told_where_it_is_taken(tmp_path: Path) -> None:
