@@ -144,6 +144,9 @@ def test_names_in_a_sentence_are_few_and_printable(tmp_path: Path) -> None:
     ("content", "said"),
     [
         ('[{"item_id":"a"}]', "is one JSON array: write each object in a line of its own"),
+        ('[\n  {"item_id":"a"},\n  {"item_id":"b"}\n]', "is one JSON array"),
+        ('[{"item_id":"a"},\n{"item_id":"b"}]', "is one JSON array"),
+        ('[\n {\n "item_id": "a"\n}\n]', "is one JSON array"),
         ('{\n "item_id": "a"\n}', "is JSON with one object over several lines"),
     ],
 )
@@ -154,8 +157,10 @@ def test_json_that_is_no_ndjson_is_told(tmp_path: Path, content: str, said: str)
 def test_a_damaged_first_line_of_ndjson_costs_itself(tmp_path: Path) -> None:
     found = items(tmp_path, 'd":"x"}\n{"item_id":"a"}\n{"item_id":"b"}\n')
     assert found.rows == [b'd":"x"}', {"item_id": "a"}, {"item_id": "b"}]
-    for damaged in ("[1]", '[{"item_id":"x"}]', 'd":"x"}', '"x"', "7"):
+    for damaged in ("[1]", "[", "{", '[{"item_id":"x"}]', 'd":"x"}', '"x"', "7"):
         assert items(tmp_path, f'{damaged}\n{{"item_id":"a"}}\n').rows[1] == {"item_id": "a"}
+    noise = "-- a dump\n" * 8
+    assert len(items(tmp_path, noise + '{"item_id":"a"}\n{"item_id":"b"}\n').rows) == 10
     found = items(tmp_path, '[\n{"item_id":"a"},\n{"item_id":"b"}\n]\n')
     assert "is one JSON array" in found.error
 
