@@ -61,9 +61,12 @@ class Columns:
     def recognise_fractions(self, sample: Sequence[Sequence[Any]]) -> None:
         """Ids of a column are read without their fraction where all in the sample are written like 1.0."""
         for at, it in enumerate(self.taken):
-            if it.convert is convert.identifier and convert.are_whole_with_fraction(
-                row[it.place] for row in sample
-            ):
+            if it.convert is not convert.identifier:
+                continue
+            given = [row[it.place] for row in sample if row[it.place] not in (None, "")]
+            if not given:
+                self.taken[at] = it._replace(convert=convert.undecided_identifier())
+            elif convert.are_whole_with_fraction(given):
                 self.taken[at] = it._replace(convert=convert.whole_identifier)
 
     def body(self, row: Sequence[Any]) -> bytes:

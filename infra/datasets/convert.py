@@ -57,6 +57,18 @@ def whole_identifier(value: Any, field: str, notes: Notes) -> str:
     return found.partition(".")[0] if is_whole_with_fraction(found) else found
 
 
+def undecided_identifier() -> Converter:
+    """Of a column that begins with blanks: the first value says how its ids are written."""
+    found: list[Converter] = []
+
+    def decide(value: Any, field: str, notes: Notes) -> str:
+        if not found:
+            found.append(whole_identifier if is_whole_with_fraction(value) else identifier)
+        return str(found[0](value, field, notes))
+
+    return decide
+
+
 def is_whole_with_fraction(value: object) -> bool:
     """Whether it is written like ``1.0``."""
     if isinstance(value, float):

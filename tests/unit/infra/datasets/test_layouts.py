@@ -218,6 +218,11 @@ def test_ids_written_with_a_fraction_are_read_without_and_that_is_noted(tmp_path
     assert [it.get("item_id") for it in found.rows] == ["1", "2", None]
     assert [it.get("group_id") for it in found.rows] == ["1.0", "1.5", None]
     assert found.notes.counts == {"ids_with_fraction": 2}
+    blanks = "".join(f"a{n},\n" for n in range(2000))
+    for cells, ids in ((("7.0", "8.5"), ["7", "8.5"]), (("x", "8.0"), ["x", "8.0"])):
+        found = items(tmp_path, f"item_id,group_id\n{blanks}a,{cells[0]}\nb,{cells[1]}\n")
+        assert [it["group_id"] for it in found.rows[2000:]] == ids
+        assert bool(found.notes.counts) == (cells[0] == "7.0")
 
 
 @given(st.binary(max_size=300))
