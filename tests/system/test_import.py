@@ -224,6 +224,18 @@ def test_items_have_no_memory(importer: Importer, api: Api) -> None:
     assert importer.memory() == []
 
 
+def test_attributes_that_the_api_drops_are_a_warning_and_null_is_not_said(
+    importer: Importer, api: Api
+) -> None:
+    dropped = [{"index": 0, "field": "attributes.a", "code": it} for it in ("out_of_range", "null")]
+    api.answers = [(202, {"accepted": 1, "rejected": [], "positions": [], "dropped": dropped})]
+    items = importer.file('{"item_id":"mug","attributes":{"a":1152921504606846977,"b":null}}\n')
+    for more in ((), ("--dry-run",)):
+        report = json.loads(importer.run("--items", items, "--json", *more).stdout)["items"]
+        warned = [(it["code"], it["count"]) for it in report["warnings"]]
+        assert warned == [("attributes_dropped", 1)]
+
+
 def test_an_import_that_fails_says_what_it_did(importer: Importer, api: Api) -> None:
     api.refuse = lambda body: (401, {"code": "unauthorized"}) if b'"i60"' in body else None
     options = ("--batch", 50, "--connections", 1, "--json")

@@ -143,7 +143,8 @@ class Memory:
             )
         except OSError as error:
             raise NotRemembered(
-                f"the memory of this import cannot be read from {self.folder} ({error.strerror})"
+                f"the memory of this import cannot be read from {self.folder} ({error.strerror})",
+                remedy="mend that folder; without it all is sent again",
             ) from None
         self._days[day] = its
         self._held += its.nbytes

@@ -125,6 +125,9 @@ class BulkImport:
         finally:
             outcome.sent.seconds = time.monotonic() - began
             outcome.sent.retries = destination.retries
+            if taken.dropped:
+                text = f"{taken.dropped:,} attributes are not kept: numbers beyond 2^53, lists or objects"
+                outcome.findings.warn("attributes_dropped", text, taken.dropped)
             outcome.stopped = self._job.strict and outcome.findings.any_refused
         if last and self._await_items:
             self._await_items([*last])
@@ -196,13 +199,16 @@ class BulkImport:
 
 
 class _Taken:
-    """Counts the answers, and remembers the accepted events or the last accepted items."""
+    """Counts the answers, and remembers the accepted events or the last accepted items. `dropped`: attributes
+    with a value that the API does not keep."""
 
     def __init__(self, outcome: Outcome, memory: Memory | None, last: deque[str]) -> None:
         self._outcome, self._memory, self._last = outcome, memory, last
+        self.dropped = 0
 
     def __call__(self, batch: LineBatch, answer: Accepted) -> None:
         self._outcome.sent.count(len(batch.lines), answer)
+        self.dropped += sum(it.code != "null" for it in answer.dropped)
         refused = {it.index for it in answer.rejected}
         for it in answer.rejected:
             if it.index < len(batch.origins):

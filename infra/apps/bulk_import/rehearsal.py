@@ -63,7 +63,9 @@ class Edge:
     def _items(self, body: bytes) -> Accepted:
         found = items.put_many(body, self._now, self._partitions, ndjson=True)
         self.item_keys.update(xxh3_64_intdigest(record.key) for record in found.records)
-        return _answer(len(found.records), found.rejected)
+        made = _answer(len(found.records), found.rejected)
+        made.dropped = [Rejection(it.index, it.field, it.code) for it in found.dropped]
+        return made
 
     def _events(self, body: bytes) -> Accepted:
         found = events.ingest(body, self._context, self._people, self._look_up)
