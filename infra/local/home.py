@@ -31,11 +31,11 @@ TARGETS_FILE: Final = "prometheus-targets.json"
 _OWN_FILES: Final = {MARKER_FILE, RECORD_FILE, TARGETS_FILE, "pseudonym.key", "flow-workers"}
 """Files that Freshet alone makes: other files beside them do not matter."""
 _FILES_BEFORE_MARKER: Final = {
-    *SUBFOLDERS, "bench", "bin", "chaos", "data", "demo", "ends", "kafka", "lake", "partitions", "releases",
-    "report.json", "spool", "system", "writes", "lost+found",
+    *SUBFOLDERS, "bench", "bin", "chaos", "data", "demo", "ends", "imports", "kafka", "lake", "partitions",
+    "releases", "report.json", "spool", "system", "writes", "lost+found",
 }  # fmt: skip
-"""All names in a folder that is older than the marker and has none of `_OWN_FILES`; the file system of a disk
-makes the last one."""
+"""All names in a folder that is older than the marker and has none of `_OWN_FILES`, or of which a part was
+kept; the file system of a disk makes the last one."""
 
 
 class Unusable(ConfigurationError):

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import compress
 from typing import Any, Final, NamedTuple
-from unicodedata import normalize
 
 import msgspec
 import numpy as np
@@ -24,12 +23,14 @@ from infra.apps.bulk_import.hashes import Hashes
 from infra.datasets import values
 from infra.datasets.rows import Chunk, Fault, Notes
 from schemas.events import EventIn
+from schemas.identity import trimmed
 from schemas.reject import Rejected, from_validation
 from schemas.times import DAY_MS, EPOCH
 
 OCCURRENCE_STEP: Final = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that the keys of the occurrences of one hash all differ (Steele et al. 2014)."""
 _NOT_HELD: Final = ("experiments", "variant", "propensity")
+_IDS: Final = ("user_id", "anonymous_id", "item_id")
 _TYPES: Final[dict[str, Any]] = {"occurred_at": datetime | None}
 _Content: Final[type[Any]] = msgspec.defstruct(
     "_Content",
@@ -93,6 +94,7 @@ def read(chunk: Chunk, notes: Notes) -> NamedEvents:
     )
     if events is None or not _plain(events):
         events, bodies, lines = _one_by_one(chunk, notes, faults)
+    _trim_ids(events)
     moments = np.array([it.occurred_at.timestamp() for it in events], np.float64)
     micros = np.rint(moments * 1e6).astype(np.int64)
     times = micros // 1000
@@ -127,19 +129,20 @@ def with_ids(read: NamedEvents, numbers: NDArray[np.int64]) -> list[bytes]:
 
 
 def people(events: Sequence[Any]) -> list[str]:
-    """(n,): whom each event is of, as the edge reads ids: one text for one person."""
-    ids = [it.user_id for it in events]
-    if None not in ids and (joined := "".join(ids)).isascii() and " " not in joined and all(ids):
-        return ids
-    return [_person(it) for it in events]
+    """(n,): whom each event is of, by the ids as `read` leaves them: one text for one person."""
+    return [it.user_id or it.anonymous_id or "" for it in events]
 
 
-def _person(event: Any) -> str:
-    """As `schemas.identity.check_id` spells it."""
-    text: str = event.user_id or ""
-    if event.anonymous_id is not None and not text.strip():
-        text = event.anonymous_id
-    return text.strip() if text.isascii() else normalize("NFC", text).strip()
+def _trim_ids(events: list[Any]) -> None:
+    """Spells ids as the edge does, which takes those that look the same for the same."""
+    for name in _IDS:
+        texts = [getattr(it, name) for it in events]
+        joined = "".join(filter(None, texts))
+        if joined.isascii() and " " not in joined:  # as in nearly every file
+            continue
+        for event, text in zip(events, texts, strict=True):
+            if text is not None:
+                setattr(event, name, trimmed(text))
 
 
 def _decoded(bodies: Sequence[bytes]) -> list[Any] | None:

@@ -33,6 +33,7 @@ def read(*lines: str | bytes) -> names.NamedEvents:
         VIEW.replace("00Z", "00.0004Z"),
         VIEW.replace("09:00:00Z", "10:30:00+01:30"),
         VIEW.replace("cup", "\\u0063up"),
+        VIEW.replace("kim", " kim").replace("cup", "cup\\u200b"),
         VIEW.replace("}", ',"event_id":null,"rank":null}'),
         VIEW.replace("}", ',"variant":"b","propensity":0.5}'),
     ],
