@@ -4,57 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any, Final
+from typing import Final
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from infra.kafka import kafka_client
-from infra.kafka.names import broker_name, topic_partition
+from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.topics import TOPICS
 
 DELIVERY_TIMEOUT_MS: Final = 5000
 """After this long without an acknowledgement a record has failed."""
 JOIN_TIMEOUT_SECONDS: Final = 2.0
-MAX_UNCHECKED_BYTES: Final = 512 * 1024
-"""Of a record's value: a producer need not ask whether a smaller one fits into a request."""
-
-
-class RecordAppender:
-    """Passes records of one topic to a producer, as `KafkaProducer.send` does, in little more than half of
-    its time: what that asks and logs of every record is asked once here, or holds of every record of ours
-    (key and value are bytes, the partition is chosen). `wake` has to follow the last one.
-
-    Errors of `append`: `KafkaError`; AssertionError for a partition that the topic does not have.
-    """
-
-    def __init__(self, producer: KafkaProducer, settings: Settings, topic: str) -> None:
-        name = broker_name(settings, topic)
-        self._producer, self._name = producer, name
-        self._append, self._wakes = producer._accumulator.append, False
-        known = producer.partitions_for(name) or ()
-        self._places = {
-            partition: topic_partition(settings, topic, partition) for partition in known
-        }
-
-    def append(
-        self, partition: int, key: bytes, value: bytes, headers: list[tuple[str, bytes]]
-    ) -> Any:
-        """The future of the record's metadata. `headers` are not changed."""
-        place = self._places.get(partition)
-        if place is None or len(value) > MAX_UNCHECKED_BYTES:  # `send` says what is wrong with it
-            name = self._name
-            return self._producer.send(name, value, key, headers, partition)
-        future, is_full, is_new, _ = self._append(place, None, key, value, headers)
-        self._wakes = self._wakes or is_full or is_new
-        return future
-
-    def wake(self) -> None:
-        """Lets the producer see a batch that is full or new."""
-        if self._wakes:
-            self._wakes = False
-            self._producer._sender.wakeup()
 
 
 def discard(producer: KafkaProducer) -> None:

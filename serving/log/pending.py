@@ -68,15 +68,16 @@ class PendingRecords:
     """The records of one `append` in one partition. The broker gets them in order, so it has all of them once
     it has the last; an error may be that of any.
 
-    `count`: how many they are, 0 once they are reported; used on the event loop only. `last`: the index of
-    the last in the `append`. The two callbacks run in any thread.
+    `count`: how many they are, 0 once they are reported; used on the event loop only. The two callbacks run
+    in any thread.
     """
 
-    __slots__ = ("_report", "count", "last", "waiter")
+    __slots__ = ("_report", "count", "records", "waiter")
 
     def __init__(self, waiter: Waiter, report: Report) -> None:
         self.waiter, self._report = waiter, report
-        self.count, self.last = 0, -1
+        self.records: list[Record] = []
+        self.count = 0
 
     def on_success(self, metadata: Any) -> None:
         self._report(self, metadata)
@@ -88,13 +89,14 @@ class PendingRecords:
 def by_partition(
     records: Sequence[Record], waiter: Waiter, report: Report
 ) -> dict[int, PendingRecords]:
-    """Partition -> those of `records` that are for it, all awaited by `waiter`."""
+    """Partition -> those of `records` that are for it, in their order, all awaited by `waiter`."""
     parts: dict[int, PendingRecords] = {}
-    for index, record in enumerate(records):
+    for record in records:
         part = parts.get(record.partition)
         if part is None:
             part = parts[record.partition] = PendingRecords(waiter, report)
-        part.count += 1
-        part.last = index
+        part.records.append(record)
+    for part in parts.values():
+        part.count = len(part.records)
     waiter.remaining = len(parts)
     return parts

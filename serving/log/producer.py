@@ -19,7 +19,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from kafka import KafkaProducer
@@ -30,7 +30,8 @@ from infra.settings import Settings
 from schemas.headers import Headers
 from schemas.record import Record
 from schemas.topics import EVENTS
-from serving.log.connect import DELIVERY_TIMEOUT_MS, RecordAppender, discard, open_producer
+from serving.log.append import RecordAppender
+from serving.log.connect import DELIVERY_TIMEOUT_MS, discard, open_producer
 from serving.log.errors import NotDurable
 from serving.log.partitions import PartitionCount
 from serving.log.pending import RECORD_ERRORS, PendingRecords, Waiter, by_partition
@@ -40,7 +41,7 @@ log = logging.getLogger("freshet.serving")
 
 MAX_PENDING_RECORDS: Final = 50_000
 """Records in flight; beyond it the broker does not keep up and more would only wait in memory."""
-RECORDS_PER_YIELD: Final = 100
+RECORDS_PER_YIELD: Final = 250
 """Records passed to the producer before the event loop runs other tasks."""
 WATCH_SECONDS: Final = 0.25
 MAX_SILENCE_SECONDS: Final = 0.3
@@ -163,12 +164,14 @@ class LogProducer:
         parts = by_partition(records, waiter, self.report)
         try:
             appender = RecordAppender(producer, self._settings, topic)
-            for begin in range(0, len(records), RECORDS_PER_YIELD):
-                if begin:
+            for number, (partition, chunk, part) in enumerate(_chunks(parts)):
+                if number:
                     await asyncio.sleep(0)
                     if producer is not self._producer:
                         raise NotDurable
-                _pass(appender, records, begin, common, parts)
+                future = appender.append(partition, chunk, common, part.on_error)
+                if chunk[-1] is part.records[-1]:
+                    future.add_callback(part.on_success)
         except Exception as error:  # KafkaError, or an assertion where it is closed
             self._fail_rest(producer, waiter, parts, error)
 
@@ -267,22 +270,10 @@ class LogProducer:
             log.warning("%s", text)
 
 
-def _pass(
-    appender: RecordAppender,
-    records: Sequence[Record],
-    begin: int,
-    common: list[tuple[str, bytes]],
-    parts: dict[int, PendingRecords],
-) -> None:
-    """Passes up to `RECORDS_PER_YIELD` records from `begin` on; those without headers get `common`."""
-    try:
-        for index in range(begin, min(begin + RECORDS_PER_YIELD, len(records))):
-            key, partition, value, headers = records[index]
-            future = appender.append(partition, key, value, list(headers) if headers else common)
-            part = parts[partition]
-            if index == part.last:
-                # a callback costs as much as a fifth of the append, and the last one says it for all
-                future.add_callback(part.on_success)
-            future.add_errback(part.on_error)
-    finally:
-        appender.wake()
+def _chunks(
+    parts: Mapping[int, PendingRecords],
+) -> Iterator[tuple[int, list[Record], PendingRecords]]:
+    """The records of each partition, in their order, up to `RECORDS_PER_YIELD` at a time."""
+    for partition, part in parts.items():
+        for begin in range(0, len(part.records), RECORDS_PER_YIELD):
+            yield partition, part.records[begin : begin + RECORDS_PER_YIELD], part
