@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -70,6 +71,8 @@ def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup)
         context.scale,
         context.source,
     )
+    if len(parsed.entries) > 1:  # a few items are in many events
+        lookup = cache(lookup)
     records: list[Record] = []
     own_ids: list[str] = []
     unknown = 0

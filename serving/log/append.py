@@ -39,12 +39,13 @@ class RecordAppender:
     """Passes records of one topic to a producer, as `KafkaProducer.send` does, in a third of its time. What
     that asks and logs of every record is asked once here, or holds of every record of ours (key and value are
     bytes, the partition is chosen). Only the first and the last of the records that go into one batch have a
-    future, which fails if that batch does.
+    future, which fails if that batch does. `wake` has to follow the last `append`.
     """
 
     def __init__(self, producer: KafkaProducer, settings: Settings, topic: str) -> None:
         name = broker_name(settings, topic)
         self._producer, self._name, self._accumulator = producer, name, producer._accumulator
+        self._wakes = False
         known = producer.partitions_for(name) or ()
         self._places = {
             partition: topic_partition(settings, topic, partition) for partition in known
@@ -58,7 +59,7 @@ class RecordAppender:
 
         Errors: `KafkaError`; AssertionError for a partition that the topic does not have.
         """
-        place, wakes, future = self._places.get(partition), False, None
+        place, future = self._places.get(partition), None
         at, last = 0, len(records) - 1
         while at <= last:
             key, _, value, headers = records[at]
@@ -71,13 +72,17 @@ class RecordAppender:
                 future, is_full, is_new, _ = self._accumulator.append(
                     place, None, key, value, fields
                 )
-                wakes = wakes or is_full or is_new
+                self._wakes = self._wakes or is_full or is_new
                 if at < last:
                     at = self._fill(place, future, records, at, common, on_error)
             future.add_errback(on_error)
-        if wakes:
-            self._producer._sender.wakeup()
         return future
+
+    def wake(self) -> None:
+        """Lets the producer see batches that are full or new: a write to a socket, so once a request."""
+        if self._wakes:
+            self._wakes = False
+            self._producer._sender.wakeup()
 
     def _fill(
         self,

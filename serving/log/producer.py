@@ -164,14 +164,17 @@ class LogProducer:
         parts = by_partition(records, waiter, self.report)
         try:
             appender = RecordAppender(producer, self._settings, topic)
-            for number, (partition, chunk, part) in enumerate(_chunks(parts)):
-                if number:
-                    await asyncio.sleep(0)
-                    if producer is not self._producer:
-                        raise NotDurable
-                future = appender.append(partition, chunk, common, part.on_error)
-                if chunk[-1] is part.records[-1]:
-                    future.add_callback(part.on_success)
+            try:
+                for number, (partition, chunk, part) in enumerate(_chunks(parts)):
+                    if number:
+                        await asyncio.sleep(0)
+                        if producer is not self._producer:
+                            raise NotDurable
+                    future = appender.append(partition, chunk, common, part.on_error)
+                    if chunk[-1] is part.records[-1]:
+                        future.add_callback(part.on_success)
+            finally:
+                appender.wake()
         except Exception as error:  # KafkaError, or an assertion where it is closed
             self._fail_rest(producer, waiter, parts, error)
 
