@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from typing import Any
@@ -118,6 +119,10 @@ def test_a_group_resumes_where_it_committed(bootstrap: str, topic: str) -> None:
         second.close()
 
 
+# kafka-python forgets a socket of a member that was put out of its group and is closed meanwhile
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
 def test_two_consumers_share_a_topic(bootstrap: str, peer: Peer) -> None:
     name, group = new_topic(peer, "shared", partitions=4), fresh("group")
     shares: dict[int, int] = {}
@@ -151,6 +156,7 @@ def test_two_consumers_share_a_topic(bootstrap: str, peer: Peer) -> None:
     done.set()
     for member in members:
         member.join(SECONDS)
+    gc.collect()  # what it forgot goes here, and not in a later test
     assert got == {0: 2, 1: 2}
 
 
