@@ -47,6 +47,12 @@ class LineBatch(NamedTuple):
     lines: Sequence[bytes]
     origins: Sequence[Any]
 
+    def halves(self) -> Iterator[LineBatch]:
+        """The two halves of a batch that was refused whole: one of them has the line that is to blame."""
+        middle = len(self.lines) // 2
+        for half in (slice(middle), slice(middle, None)):
+            yield LineBatch(self.lines[half], self.origins[half])
+
 
 Taken = Callable[[LineBatch, Accepted], None]
 """Called with each batch and its answer, by one thread at a time, before the next batch of its connection is
@@ -295,9 +301,8 @@ class _Sender:
             self._any_accepted = self._any_accepted or answer.accepted > 0
             self._take(batch, answer)
         elif len(batch.lines) > 1:
-            middle = len(batch.lines) // 2
-            for half in (slice(middle), slice(middle, None)):
-                self._post(LineBatch(batch.lines[half], batch.origins[half]))
+            for half in batch.halves():
+                self._post(half)
         else:
             self._take(batch, self._refused_line(answer))
 

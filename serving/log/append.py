@@ -44,12 +44,10 @@ class RecordAppender:
 
     def __init__(self, producer: KafkaProducer, settings: Settings, topic: str) -> None:
         name = broker_name(settings, topic)
-        self._producer, self._name, self._accumulator = producer, name, producer._accumulator
+        self._settings, self._topic, self._name = settings, topic, name
+        self._producer, self._accumulator = producer, producer._accumulator
+        self._partitions = producer.partitions_for(name) or ()
         self._wakes = False
-        known = producer.partitions_for(name) or ()
-        self._places = {
-            partition: topic_partition(settings, topic, partition) for partition in known
-        }
 
     def append(
         self, partition: int, records: Sequence[Record], common: FieldList, on_error: OnError
@@ -59,7 +57,9 @@ class RecordAppender:
 
         Errors: `KafkaError`; AssertionError for a partition that the topic does not have.
         """
-        place, future = self._places.get(partition), None
+        place = future = None
+        if partition in self._partitions:
+            place = topic_partition(self._settings, self._topic, partition)
         at, last = 0, len(records) - 1
         while at <= last:
             key, _, value, headers = records[at]

@@ -30,7 +30,7 @@ from infra.settings import Settings
 from schemas.headers import Headers
 from schemas.record import Record
 from schemas.topics import EVENTS
-from serving.log.append import RecordAppender
+from serving.log.append import FieldList, RecordAppender
 from serving.log.connect import DELIVERY_TIMEOUT_MS, discard, open_producer
 from serving.log.errors import NotDurable
 from serving.log.partitions import PartitionCount
@@ -158,7 +158,7 @@ class LogProducer:
         producer: KafkaProducer,
         topic: str,
         records: Sequence[Record],
-        common: list[tuple[str, bytes]],
+        common: FieldList,
         waiter: Waiter,
     ) -> None:
         parts = by_partition(records, waiter, self.report)

@@ -220,9 +220,8 @@ def _prepare(group: dict[bytes, bytes]) -> dict[bytes, Prepared]:
     for name, value in group.items():
         item = items.decode_item(value) if value else None
         found[name] = None if item is None else (item, content.vector(item))
-        time.sleep(
-            0
-        )  # the event loop may have the interpreter between two items, not only every 5 ms
+        # the event loop may have the interpreter between two items, not only every 5 ms
+        time.sleep(0)
     return found
 
 

@@ -134,9 +134,8 @@ class Rehearsal:
             if len(batch.lines) == 1:
                 self._taken(batch, _answer(0, [Rejection(0, "body", _code(error))]))
                 return
-            middle = len(batch.lines) // 2
-            for half in (slice(middle), slice(middle, None)):
-                self._take(LineBatch(batch.lines[half], batch.origins[half]))
+            for half in batch.halves():
+                self._take(half)
 
 
 def _answer(accepted: int, rejected: Sequence[Any]) -> Accepted:
