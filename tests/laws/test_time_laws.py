@@ -23,7 +23,7 @@ from flows.people.cold import last_seen
 from flows.people.fold import VERSION
 from flows.people.steps import decode
 from flows.verify.walk import Walk
-from infra.apps.evaluate.arms import in_time_order
+from infra.apps.replay.world import in_time_order
 from infra.apps.train.log import interactions
 from infra.settings import Settings
 from models.aggregates.popularity import HALF_LIVES

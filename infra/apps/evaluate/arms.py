@@ -10,27 +10,23 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from flows.offline.history import Cut, Facts, Log, State, by_time, fold
-from infra.apps.evaluate.live import PLACEMENT, SLATE_SIZE
+from infra.apps.evaluate.live import PLACEMENT
+from infra.apps.replay.world import Ids, ReplayWorld, in_time_order
 from infra.settings import Settings
-from models.aggregates.tables import Tables as Sums
 from models.release.release import Release
 from schemas.events import Action
 from serving.decide import offline
-from serving.decide.case import Ask, World
-from serving.decide.decide import decide
+from serving.decide.case import World
 from serving.decide.person import EMPTY_PERSON, Person, from_log
 from serving.world.placements import BUILT_IN_RECIPES
-from serving.world.tables import Tables
 
 LATE_MS: Final = 60_000
 Progress = Callable[[int], None]
-Ids = tuple[str, ...]
 
 
 class Read(NamedTuple):
@@ -66,35 +62,6 @@ class Knowledge(NamedTuple):
     fresh: Person
     late: Person
     frozen: Person
-
-
-class ReplayWorld:
-    """A world whose tables advance through `facts`, to any offsets."""
-
-    def __init__(self, world: World, facts: Sequence[Facts]) -> None:
-        """Takes catalogue and recipe of `world`, and starts with empty tables."""
-        self._facts, self._sums, self._version = facts, Sums(len(facts)), 0
-        self.world = replace(world, tables=Tables(world.items))
-
-    def advance(self, offsets: Sequence[int]) -> None:
-        """Brings the tables to exactly the facts before `offsets`, one for each partition.
-
-        Errors: ValueError where an offset lies before the last one.
-        """
-        if list(offsets) == self._sums.positions:
-            return
-        for p, (here, there) in enumerate(zip(self._sums.positions, offsets, strict=True)):
-            if there < here:
-                raise ValueError("the tables of a replay advance only forward")
-            self._sums.apply(p, self._facts[p].entry(here, there))
-        self._version += 1
-        self.world.tables.apply(self._sums.publish(self._version))
-
-    def show(self, person: Person, now: int, trained: bool = True) -> Ids:
-        """Item ids for `person` at `now` (ms). `trained` False: without the release."""
-        world = self.world if trained else replace(self.world, release=None, space=None)
-        decision = decide(person, world, Ask(now=now, count=SLATE_SIZE), "none")
-        return tuple(item.item_id for item in decision.items)
 
 
 def play(
@@ -157,11 +124,6 @@ def _eligible(world: World, person: Person) -> int:
     """The items that the person has not seen."""
     seen = np.unique(world.items.locate(person.seen["item"].astype(np.uint64)))
     return world.items.count - int(world.items.in_catalogue[seen[seen > 0]].sum())
-
-
-def in_time_order(facts: Sequence[Facts]) -> list[int]:
-    """Times of all facts, ascending, in seconds."""
-    return sorted(second for partition in facts for second in partition.actions.time.tolist())
 
 
 def _start_of_minute(now: int) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from flows.offline import history
 from flows.offline.history import Log
 from flows.snapshots.until import BadUntil
+from infra.apps.replay.scenes import HeldOutChoice
 from schemas.actions import WEIGHT, code_of
 from schemas.errors import FreshetError
 from schemas.events import Action
@@ -47,18 +48,6 @@ class Interactions(NamedTuple):
     first: NDArray[np.bool_]
     clear: NDArray[np.bool_]
     people: list[str]
-
-
-class HeldOutChoice(NamedTuple):
-    """A choice of a person: their earlier events are before `offset` in the partition's log."""
-
-    partition: int
-    offset: int
-    person: str
-    item: int
-    """The item's hash."""
-    now: int
-    """The time of the choice, ms."""
 
 
 class TimeSplit(NamedTuple):

@@ -12,19 +12,17 @@ from numpy.typing import NDArray
 
 from flows.offline.history import Log
 from infra.apps.evaluate.repeats import REPEAT
-from infra.apps.train.items import Items
-from infra.apps.train.log import Interactions, TimeSplit, interactions, split_by_time
-from infra.apps.train.replay import (
-    FEATURES,
-    RECIPE,
+from infra.apps.replay.ranks import (
     SINGLE_SOURCES,
     CandidateLists,
     ShownRanks,
-    TrainingReplay,
     coarse,
     ranks_by_weight,
     single_source,
 )
+from infra.apps.replay.scenes import FEATURES, RECIPE, TrainingReplay
+from infra.apps.train.items import Items
+from infra.apps.train.log import Interactions, TimeSplit, interactions, split_by_time
 from infra.settings import Settings
 from models.evaluation.gate import (
     BUILT_IN,

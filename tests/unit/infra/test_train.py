@@ -13,16 +13,10 @@ from rich.console import Console
 
 from flows.offline.history import Log
 from flows.snapshots.until import BadUntil
+from infra.apps.replay.ranks import CandidateLists, ShownRanks, single_source
+from infra.apps.replay.scenes import FEATURES, RECIPE, TrainingReplay
 from infra.apps.train import publish, run
 from infra.apps.train.log import TooLittle, cut, interactions, split_by_time
-from infra.apps.train.replay import (
-    FEATURES,
-    RECIPE,
-    CandidateLists,
-    ShownRanks,
-    TrainingReplay,
-    single_source,
-)
 from infra.apps.train.run import Sizes, TrainedRelease
 from infra.datasets.generated import generated
 from infra.datasets.movielens import Dataset

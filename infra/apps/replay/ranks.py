@@ -1,87 +1,31 @@
-"""The log replayed for training: each choice with state and tables just before it, by serving's own stages.
-
-Neither state nor tables include the choice itself, or anything later.
-"""
+"""What decisions showed of held-out choices: ranks by recipe, and the candidates of a ranker."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import numpy as np
 
-from flows.offline.history import Cut, Facts, Log, State, by_time, fold
-from infra.apps.evaluate.arms import ReplayWorld, in_time_order
-from infra.apps.train.log import HeldOutChoice
-from infra.settings import Settings
+from infra.apps.evaluate.live import SLATE_SIZE
+from infra.apps.replay.scenes import FEATURES, RECIPE, Scene
 from models.evaluation.ranking import Lists, Ranks
-from models.release.release import MAX_RANKED, Release
+from models.release.release import MAX_RANKED
 from schemas.control import Recipe
-from schemas.state.facts import Actions
-from serving.decide import offline
-from serving.decide.case import DEFAULT_WEIGHTS, Ask, Case, World
-from serving.decide.columns import COLUMNS
+from serving.decide.case import DEFAULT_WEIGHTS, Ask, Case
 from serving.decide.decide import decide
 from serving.decide.groups import choose, same_thing
-from serving.decide.person import Person, from_log
 from serving.decide.pool import Pool
 from serving.decide.rank import feature_rows
 from serving.decide.results import Scored
 from serving.decide.rules import eligible
 from serving.decide.score import score
 from serving.decide.sources import retrieve, shortlist
-from serving.world.index import SpaceIndex
-from serving.world.placements import BUILT_IN_RECIPES
 
-RECIPE: Final = BUILT_IN_RECIPES["replay"]
-FEATURES: Final = tuple(column.name for column in COLUMNS)
 SINGLE_SOURCES: Final = ("covisit", "vector", "content", "popular")
 """Sources that are judged alone: a ranker must not do worse than any of them."""
-MAX_TABLE_UPDATES: Final = 60
-"""Updates of the tables in one replay."""
-SLATE_SIZE: Final = 10
-Progress = Callable[[int], None]
-
-
-class Scene(NamedTuple):
-    """One choice: target, state of the person, and world."""
-
-    target: HeldOutChoice
-    person: Person
-    world: World
-
-
-class TrainingReplay:
-    """One log, which can be replayed several times, each time with one release."""
-
-    def __init__(self, log: Log, targets: Sequence[HeldOutChoice], settings: Settings) -> None:
-        cuts = {target: Cut(target.partition, target.offset, target.person) for target in targets}
-        states, by_partition = fold(log, cuts.values(), settings)
-        self._people = {target: _person(states[cut]) for target, cut in cuts.items()}
-        self._times = in_time_order(by_partition)
-        self.facts: Facts = by_time(by_partition)
-        self.world = offline.world(log.items, recipe=RECIPE, exact=settings.exact_search)
-
-    def before(self, second: int) -> Actions:
-        """The facts before `second`, in order of time."""
-        return self.facts.entry(0, bisect_left(self._times, second)).actions
-
-    def play(
-        self, targets: Sequence[HeldOutChoice], release: Release, progress: Progress
-    ) -> Iterator[Scene]:
-        """A scene for each target, in order of time. Tables lag by some actions, as they do in serving."""
-        space = SpaceIndex(self.world.items, release, self.world.index.exact)
-        space.refresh()
-        replayed = ReplayWorld(replace(self.world, release=release, space=space), [self.facts])
-        every = max(1, -(-len(targets) // MAX_TABLE_UPDATES))
-        for n, target in enumerate(sorted(targets, key=lambda it: it.now)):
-            if n % every == 0:
-                replayed.advance([bisect_left(self._times, target.now // 1000)])
-            yield Scene(target, self._people[target], replayed.world)
-            progress(1)
 
 
 def ranks_by_weight(
@@ -167,7 +111,3 @@ def _scored(scene: Scene) -> tuple[Case, Pool, Scored, int | None]:
     slot = int(world.items.locate(np.array([target.item], np.uint64))[0])
     there = np.flatnonzero(same_thing(world.items, pool.slots[scored.kept], slot))
     return case, pool, scored, int(there[0]) if len(there) else None
-
-
-def _person(state: State) -> Person:
-    return from_log(*state)
