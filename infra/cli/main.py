@@ -47,7 +47,7 @@ COMMANDS: Final = (
     Command("config", "infra.cli.config", "Show every setting: its value and where it comes from"),
     Command("lake", "infra.cli.lake", "Show, compact and sweep the lake"),
     Command("sql", "infra.cli.sql", "Query the lake in SQL"),
-    Command("tail", "infra.cli.tail", "Watch the records of a topic"),
+    Command("tail", "infra.cli.tail.command", "Watch the records of a topic"),
     Command("inspect", "infra.cli.inspect", "Show what is stored about a user, an item or a slate"),
     Command("topics", "infra.cli.dictionary", "List the topics: key, writers, readers, schema"),
     Command(

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from infra.cli.main import COMMANDS, cli
-from infra.cli.tail import line
+from infra.cli.tail.command import line
 from infra.client.answers import Answer
 from infra.client.client import Client
 from infra.datasets import generated, movielens

@@ -21,7 +21,7 @@ from flows.rollup.readouts import RESEND_SECONDS, Readouts, Sender
 from flows.rollup.tables import CHANGES_KEPT_SECONDS, Overtaken, Rollup
 from infra.apps.inspect import arms as inspect_arms
 from infra.apps.inspect.held import item_held
-from infra.cli.tail_experiments import print_blocks
+from infra.cli.tail.experiments import print_blocks
 from infra.kafka import kafka_client
 from infra.kafka.records import records
 from infra.local import services

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from infra.cli import tail_experiments
+from infra.cli.tail import experiments
 from models.aggregates.moments import Moments
 from models.experiments.metrics import METRICS
 from models.experiments.ratio import lift, ratio
@@ -132,11 +132,11 @@ def test_every_number_is_finite_or_null(a: list[tuple[int, ...]], b: list[tuple[
                 assert metric.value is not None
                 assert 0 <= metric.ci[0] <= metric.value <= metric.ci[1]
     # a reader in a terminal gets a line each, whatever is null
-    assert len(tail_experiments.block(found, found.as_of).splitlines()) == 2 + len(found.variants)
+    assert len(experiments.block(found, found.as_of).splitlines()) == 2 + len(found.variants)
 
 
 def test_a_readout_is_printed_for_people() -> None:
-    shown = tail_experiments.block(
+    shown = experiments.block(
         readout_of({"a": [(1000, 0, 40, 0), (3000, 0, 160, 9)], "b": [(2000, 0, 120, 8)] * 2}),
         1_700_000_001_500,
     )
@@ -151,13 +151,13 @@ def test_a_readout_is_printed_for_people() -> None:
 
 @pytest.mark.parametrize("value", [None, "text", {"experiment_id": "e"}, {"version": "\x1b[2J"}])
 def test_an_unreadable_readout_is_shown_as_none(value: object) -> None:
-    assert tail_experiments.parsed(value) is None
+    assert experiments.parsed(value) is None
 
 
 def test_names_do_not_steer_a_terminal() -> None:
     evil = msgspec.structs.replace(readout_of({}), experiment_id="e\x1b[2J", placement="\x07")
-    assert "\x1b" not in tail_experiments.block(evil, evil.as_of)
-    assert "\x07" not in tail_experiments.block(evil, evil.as_of)
+    assert "\x1b" not in experiments.block(evil, evil.as_of)
+    assert "\x07" not in experiments.block(evil, evil.as_of)
 
 
 def test_a_terminal_of_80_columns_shows_every_number_whole() -> None:
@@ -166,7 +166,7 @@ def test_a_terminal_of_80_columns_shows_every_number_whole() -> None:
         "b": [(90_000, 0, 6000, 300), (90_000, 0, 7000, 300)],
     }
     out = Console(width=80, file=io.StringIO(), force_terminal=True)
-    out.print(tail_experiments.panel([readout_of(people)], 1_700_000_000_400))
+    out.print(experiments.panel([readout_of(people)], 1_700_000_000_400))
     shown = re.sub(r"\x1b\[[\d;]*m", "", out.file.getvalue())  # type: ignore[attr-defined]
     for whole in ("180,000", "13,000", "7.22%", "+80.3 to +146.0%", "4.62%", "as of 0.4 s ago"):
         assert whole in shown

@@ -70,16 +70,16 @@ def tail_command(
 
 
 def _experiments(settings: Settings, from_beginning: bool, count: int | None) -> None:
-    from infra.cli import tail_experiments
+    from infra.cli.tail import experiments
 
     if sys.stdout.isatty():
         # from a little back: the last readouts are there at once
-        tail_experiments.watch(
-            records(settings, "experiments", from_beginning, last=tail_experiments.LAST_READOUTS),
+        experiments.watch(
+            records(settings, "experiments", from_beginning, last=experiments.LAST_READOUTS),
             count,
         )
     else:
-        tail_experiments.print_blocks(records(settings, "experiments", from_beginning), count)
+        experiments.print_blocks(records(settings, "experiments", from_beginning), count)
 
 
 def line(topic: str, record: dict[str, Any]) -> str:
