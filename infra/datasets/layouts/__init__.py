@@ -1,0 +1,1 @@
+"""Layouts of data sets, one a file: each reads its lines into columns."""
