@@ -30,6 +30,7 @@ from models.evaluation.gate import (
     RANKER,
     RankingQuality,
     Verdict,
+    at_most,
     judge,
     qualities,
 )
@@ -118,7 +119,7 @@ def train(
     basis = _basis(items, early, weights)
     ranked = _ranker(replay, planned, basis, reporter)
     judged[RANKER] = ranked.ranks
-    verdicts = {COARSE: verdict, RANKER: judge(RANKER, judged)}
+    verdicts = {COARSE: verdict, RANKER: _judge(RANKER, judged, planned)}
     released = verdicts[RANKER].released
     with reporter.work("learn vectors from all events"):
         end = int(acts.time[-1]) // 1000 + 1
@@ -215,11 +216,17 @@ def _weights(
     judged = shown.ranks
     for weight, weights in tried.items():
         own = judged.pop(f"{COARSE} {weight}")
-        verdict = judge(COARSE, {COARSE: own, BUILT_IN: judged[BUILT_IN]})
+        verdict = _judge(COARSE, {COARSE: own, BUILT_IN: judged[BUILT_IN]}, planned)
         if verdict.released:
             judged.pop(f"{COARSE} {MIN_VECTOR_WEIGHT}", None)
             return weights, {**judged, COARSE: own}, verdict
     return dict(DEFAULT_WEIGHTS), {**judged, COARSE: judged[BUILT_IN]}, verdict
+
+
+def _judge(candidate: str, ranks: Mapping[str, Ranks], planned: TimeSplit) -> Verdict:
+    person = np.array([target.person for target in planned.judge], np.str_)
+    chosen = at_most(person)
+    return judge(candidate, {name: gains(of)[chosen] for name, of in ranks.items()}, person[chosen])
 
 
 def _compare(trees: Ranker, model: bytes, rows: NDArray[np.float32]) -> dict[str, float]:

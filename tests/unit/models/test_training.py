@@ -1,4 +1,4 @@
-"""Learning by itself: vectors that content shares, a ranker that starts from the coarse score, a gate."""
+"""Learning by itself: vectors that content shares, a ranker that starts from the coarse score."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.evaluation import gate, ranking
-from models.evaluation.gate import BUILT_IN, COARSE, RANKER, judge
+from models.evaluation import ranking
 from models.evaluation.ranking import Lists, gains
 from models.release import artefact, content
 from models.training import ranker, vectors
@@ -159,35 +158,6 @@ def test_a_threshold_between_two_neighbours_still_separates_them() -> None:
     made = in_float32(model)
     assert np.array_equal(made.predict(pair[:, None]), wanted)
     assert artefact.ranker(export(made, [0.0]), 1)(pair[:, None]) == pytest.approx(wanted, abs=1e-6)
-
-
-GOOD = np.tile([1, 2, 0, 5], 50)
-WORSE = np.tile([2, 3, 0, 5], 50)
-
-
-def test_the_gate_takes_what_is_not_below_anything() -> None:
-    assert judge(RANKER, {RANKER: GOOD, COARSE: WORSE, "covisit": GOOD}).released
-    verdict = judge(RANKER, {RANKER: GOOD, COARSE: WORSE})
-    assert verdict.ratio > 1
-    assert COARSE in verdict.why
-
-
-@pytest.mark.parametrize("rival", ["covisit", "vector", COARSE, BUILT_IN])
-def test_the_gate_refuses_what_is_below_any_of_them_and_names_it(rival: str) -> None:
-    verdict = judge(RANKER, {RANKER: WORSE, "popular": WORSE, rival: GOOD})
-    assert not verdict.released
-    assert rival in verdict.why
-    assert verdict.ratio < 1
-
-
-def test_the_gate_refuses_what_finds_nothing_or_was_hardly_tried() -> None:
-    nothing = np.zeros(200, np.int64)
-    assert not judge(RANKER, {RANKER: nothing, COARSE: nothing}).released
-    few = judge(RANKER, {RANKER: GOOD[:90], COARSE: WORSE[:90]})
-    assert not few.released
-    assert str(gate.MIN_CHOICES) in few.why
-    none = np.empty(0, np.int64)
-    assert not judge(RANKER, {RANKER: none, COARSE: none}).released
 
 
 def test_gains_by_hand_agree() -> None:
