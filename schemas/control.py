@@ -15,6 +15,7 @@ import msgspec
 from schemas.alphabet import Millis, between
 from schemas.headers import Schema
 from schemas.identity import MAX_ID_BYTES
+from schemas.state.counting import Counting
 from schemas.times import DAY_MS, HOUR_MS
 
 SCHEMA: Final = Schema("change", 1)
@@ -203,6 +204,8 @@ class Released(_Body, frozen=True):
 
     manifest_sha256: str
     parent: str = ""
+    counting: Counting | None = None
+    """How pairs and popularity are counted while it serves; None: `schemas.state.counting.FORMAT_1`."""
 
 
 class Current(_Body, frozen=True):

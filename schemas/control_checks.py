@@ -134,6 +134,9 @@ def check_released(identifier: str, released: Released, prefix: str = "") -> Non
         _check(digest is not None, "manifest_sha256", "malformed")
         if released.parent:
             _check_release(released.parent, "parent")
+        if released.counting is not None:
+            field = released.counting.fault
+            _check(not field, f"counting.{field}")
 
 
 def check_current(current: Current, prefix: str = "") -> None:

@@ -7,8 +7,10 @@ from typing import Any, Final
 import msgspec
 
 from schemas.alphabet import Millis
+from schemas.state.counting import FORMAT_1, Counting
+from schemas.version import Upgrades
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MANIFEST: Final = "manifest.json"
 HASHES: Final = "item_hashes.npy"
 VECTORS: Final = "item_vectors.npy"
@@ -41,6 +43,7 @@ class TrainingData(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`features`: the ranker's columns, in order. `schema`: of them and of the space, as
     `models.release.artefact.schema` makes it. `metrics`: what the trainer measured, with the gate's verdict.
+    `counting`: how pairs and popularity are counted for it; format 1 names none. `card`: the model card.
     """
 
     format: int
@@ -55,8 +58,12 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     files: dict[str, ReleaseFile]
     metrics: dict[str, Any]
     data: TrainingData
+    counting: Counting = FORMAT_1
+    card: dict[str, Any] = {}
 
 
+UPGRADES: Final[Upgrades[Manifest]] = {1: lambda manifest: manifest}
+"""The defaults of `Manifest` are what format 1 lacks."""
 DECODER: Final = msgspec.json.Decoder(Manifest)
 
 

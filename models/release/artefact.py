@@ -23,10 +23,12 @@ from schemas.releases import (
     HASHES,
     MANIFEST,
     RANKER,
+    UPGRADES,
     VECTORS,
     Manifest,
     ReleaseFile,
 )
+from schemas.version import readable
 
 
 class BadRelease(FreshetError):
@@ -100,8 +102,13 @@ def load(path: Path, manifest_sha256: str = "") -> Release:
 
 
 def _load(path: Path, manifest: Manifest, sha: str, wanted: str) -> Release:
+    if manifest.format not in (formats := readable(FORMAT, UPGRADES)):
+        reads = " and ".join(map(str, formats))
+        raise BadRelease(f"it is of format {manifest.format}, this code reads {reads}", "foreign")
     if manifest.format != FORMAT:
-        raise BadRelease(f"it is of format {manifest.format}, this code reads {FORMAT}", "foreign")
+        manifest = UPGRADES[manifest.format](manifest)
+    if field := manifest.counting.fault:
+        raise BadRelease(f"its counting has another {field} than this code can count by", "foreign")
     if manifest.id != path.name:
         raise BadRelease("it calls itself otherwise")
     if wanted and sha != wanted:
@@ -126,7 +133,7 @@ def _load(path: Path, manifest: Manifest, sha: str, wanted: str) -> Release:
         tried = rank(np.zeros((2, width), np.float32))
         if tried.shape != (2,) or not np.isfinite(tried).all():
             raise BadRelease(f"{RANKER} does not give a finite score a row")
-    return Release(manifest.id, manifest.features, manifest.coarse, space, rank)
+    return Release(manifest.id, manifest.features, manifest.coarse, space, rank, manifest.counting)
 
 
 def _space(files: Mapping[str, bytes], items: int) -> Space:

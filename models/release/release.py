@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.release.content import DIM
+from schemas.state.counting import BUILT_IN, Counting
 
 Vectors = NDArray[np.float32]
 """(n, `content.DIM`) on `content`'s grid (norm at most 1), so that every inner product is exact."""
@@ -50,6 +51,8 @@ class Release:
     """Weights of the coarse model, by column; empty: it has none."""
     space: Space
     rank: Callable[[Vectors], Scores] | None = None
+    counting: Counting = BUILT_IN
+    """How pairs and popularity are counted while it serves."""
 
 
 NO_SPACE: Final = Space(

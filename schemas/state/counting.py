@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Final, Literal
 
 import msgspec
@@ -31,6 +32,26 @@ class Counting(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     """The popularity that a recommendation looks at."""
     strangers: Mix = (0.0, 1.0, 1.0, 1.0)
     """The same, for people without an interest."""
+
+    @property
+    def fault(self) -> str:
+        """The first field that is out of its range, "" where none is.
+
+        >>> Counting(fade=1.5).fault
+        'fade'
+        """
+        ranges = {
+            "lag_power": self.lag_power in LAG_POWERS,
+            "backward": 0 <= self.backward <= 1,
+            "fade": 0 <= self.fade <= 1,
+            "window": _is_mix(self.window),
+            "strangers": _is_mix(self.strangers),
+        }
+        return next((field for field, holds in ranges.items() if not holds), "")
+
+
+def _is_mix(mix: Mix) -> bool:
+    return len(mix) == len(WINDOWS) and all(isfinite(it) and it >= 0 for it in mix) and any(mix)
 
 
 BUILT_IN: Final = Counting()

@@ -18,6 +18,7 @@ from models.release.release import Release
 from models.seen import ACTED, CLICK, PURCHASE, SHOW, SHOWING, VIEW
 from schemas.control import Filter, Recipe, duration_ms
 from schemas.identity import item_hash
+from schemas.state.counting import BUILT_IN, Counting
 from schemas.state.tables import WINDOWS
 from schemas.times import DAY_MS, HOUR_MS
 from serving.decide.person import Person
@@ -61,6 +62,11 @@ class World:
         if self.recipe.weights is not None:
             return self.recipe.weights
         return (self.release.coarse if self.release else None) or DEFAULT_WEIGHTS
+
+    @property
+    def counting(self) -> Counting:
+        """How pairs and popularity are counted: the release's, else `BUILT_IN`."""
+        return self.release.counting if self.release else BUILT_IN
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,8 @@ def _scaled_copy(system: System, release: str) -> str:
     manifest.coarse = {name: weight * SCORE_FACTOR for name, weight in manifest.coarse.items()}
     arrays = {name: np.load(folder / release / name) for name in (HASHES, VECTORS, ENCODER)}
     sha = save(folder, manifest, arrays, None)
-    publish(system.settings, "release", manifest.id, Released(manifest_sha256=sha, parent=release))
+    released = Released(manifest_sha256=sha, parent=release, counting=manifest.counting)
+    publish(system.settings, "release", manifest.id, released)
     return manifest.id
 
 

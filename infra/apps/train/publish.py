@@ -90,6 +90,7 @@ def write(settings: Settings, trained: TrainedRelease, now: int) -> str:
         files={},
         metrics=trained.metrics,
         data=trained.data,
+        counting=trained.counting,
     )
     arrays: dict[str, Any] = {
         HASHES: trained.hashes,
@@ -97,7 +98,8 @@ def write(settings: Settings, trained: TrainedRelease, now: int) -> str:
         ENCODER: trained.learnt.encoder,
     }
     sha = save(settings.releases, manifest, arrays, trained.model)
-    publish(settings, "release", manifest.id, Released(manifest_sha256=sha, parent=parent))
+    released = Released(manifest_sha256=sha, parent=parent, counting=trained.counting)
+    publish(settings, "release", manifest.id, released)
     return manifest.id
 
 

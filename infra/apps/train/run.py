@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -42,6 +42,7 @@ from models.training.ranker import Ranker
 from models.training.vectors import Learnt
 from schemas.errors import FreshetError
 from schemas.releases import TrainingData
+from schemas.state.counting import Counting
 from serving.decide.case import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class TrainedRelease:
     choices: dict[str, int]
     compared: dict[str, float]
     seconds: dict[str, float]
+    counting: Counting = field(default_factory=Counting)
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -24,9 +24,11 @@ from schemas.releases import (
     Space,
     TrainingData,
 )
+from schemas.state.counting import FORMAT_1, Counting, only
 
 FEATURES = ("covisit", "content", "popular")
 ID = "2026-11-24.1"
+COUNTING = Counting(gap="session", fade=0.9, strangers=only("1h"))
 
 
 def manifest(items: int = 5) -> Manifest:
@@ -43,6 +45,8 @@ def manifest(items: int = 5) -> Manifest:
         files={},
         metrics={},
         data=TrainingData(events=3, offsets=(1, 2), first=0, last=1),
+        counting=COUNTING,
+        card={"why": ["a table"]},
     )
 
 
@@ -85,6 +89,18 @@ def test_a_release_is_read_as_it_was_written(saved: Path) -> None:
     assert np.array_equal(np.rint(encoded * content.GRID), encoded * content.GRID)
     one = read.space.encode(read.space.vectors[2:3])
     assert np.array_equal(one[0], encoded[2])
+
+
+def test_a_release_names_how_is_counted_and_one_of_format_1_the_counting_of_its_time(
+    saved: Path,
+) -> None:
+    held, _ = artefact.read_manifest(saved)
+    assert (held.format, held.counting, held.card) == (2, COUNTING, {"why": ["a table"]})
+    assert artefact.load(saved).counting == COUNTING
+    edited(lambda m: m.update(format=1))(saved)
+    for name in ("counting", "card"):
+        edited(lambda m, name=name: m.__delitem__(name))(saved)  # type: ignore[misc]
+    assert artefact.load(saved).counting == FORMAT_1
 
 
 def test_a_release_is_refused_under_another_manifest(saved: Path) -> None:
@@ -141,7 +157,9 @@ def flipped(name: str) -> Callable[[Path], None]:
         *(((lambda p, n=name: (p / n).unlink()), "missing") for name in (VECTORS, RANKER)),
         ((lambda p: (p / MANIFEST).unlink()), "no manifest"),
         ((lambda p: (p / MANIFEST).write_bytes(b"{")), "cannot be read"),
-        (edited(lambda m: m.update(format=2)), "format 2"),
+        (edited(lambda m: m.update(format=3)), "format 3, this code reads 1 and 2"),
+        (edited(lambda m: m["counting"].update(fade=2)), "another fade"),  # type: ignore[attr-defined]
+        (edited(lambda m: m["counting"].update(gap="day")), "cannot be read"),  # type: ignore[attr-defined]
         (edited(lambda m: m.update(id="2026-11-24.2")), "otherwise"),
         (edited(lambda m: m.update(features=["covisit", "content"])), "another schema"),
         (edited(lambda m: m.update(coarse={"covisit": 1e999})), "cannot be read"),

@@ -22,6 +22,7 @@ from schemas.control import (
     release_order,
 )
 from schemas.reject import Rejected
+from schemas.state.counting import Counting, only
 from serving.world import placements
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -45,6 +46,10 @@ def experiment(**given: Any) -> Experiment:
 
 def variants(**second: Any) -> dict[str, Any]:
     return {"variants": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5, **second}]}
+
+
+def released(**counting: Any) -> dict[str, Any]:
+    return {"manifest_sha256": DIGEST, "counting": counting}
 
 
 @pytest.mark.parametrize(
@@ -171,6 +176,19 @@ def test_shares_may_add_up_to_all() -> None:
         ("experiment", "x;", {"placement": "home", "variants": []}, "experiment_id", "malformed"),
         ("release", "newest", {"manifest_sha256": DIGEST}, "release", "malformed"),
         ("release", "2026-11-23.1", {"manifest_sha256": "0"}, "manifest_sha256", "malformed"),
+        *(
+            ("release", "2026-11-23.1", released(**{name: value}), f"counting.{name}", code)
+            for name, value, code in (
+                ("lag_power", 0.7, "out_of_range"),
+                ("backward", 1.1, "out_of_range"),
+                ("gap", "day", "unknown_value"),
+                ("fade", -0.1, "out_of_range"),
+                ("window", [1, 1, 1], "out_of_range"),
+                ("window", [0, 0, 0, 0], "out_of_range"),
+                ("strangers", [1, 0, 0, -1], "out_of_range"),
+                ("days", 1, "unknown_field"),
+            )
+        ),
         ("policy", "release", {"release": "2026-11-23"}, "release", "malformed"),
         ("policy", "release", {}, "release", "required"),
         ("policy", "", {}, "policy", "empty"),
@@ -188,6 +206,16 @@ def test_what_is_no_json_or_no_text_is_a_refusal_too() -> None:
     assert refusal(lambda: decode_body("placement", "home", b"{")) == ("body", "not_json")
     assert refusal(lambda: decode_body("policy", "any", b'"\xff"')) == ("body", "not_utf8")
     assert control_checks.decode_body("policy", "any", b'{"whatever": [1]}') is None
+
+
+def test_a_release_says_how_is_counted_or_nothing() -> None:
+    for counting in (None, Counting(), Counting(gap="session", window=only("7d"), fade=0)):
+        body = Released(manifest_sha256=DIGEST, counting=counting)
+        text = msgspec.json.encode(body)
+        assert control_checks.decode_body("release", "2026-11-23.1", text) == body
+        assert (b"counting" in text) == (counting is not None)
+    assert Counting(strangers=(NAN, 0.0, 0.0, 1.0)).fault == "strangers"
+    assert Counting(window=(INFINITY, 0.0, 0.0, 1.0)).fault == "window"
 
 
 def test_releases_sort_by_day_and_number() -> None:
