@@ -21,6 +21,7 @@ from models.aggregates.waiting import Limits
 from schemas.alphabet import Millis
 from schemas.errors import FreshetError
 from schemas.state import facts, fences, tables
+from schemas.state.counting import FORMAT_1
 
 CHUNK_BYTES: Final = 1 << 20
 """Of one key of the base: Redis writes it in about a millisecond, and serves others in between."""
@@ -102,7 +103,7 @@ class Rollup:
         the last version. Errors: `WritesLost`, `Overtaken`."""
         if self._behind() or not (self.tables.changed or self._moved()):
             return False
-        published = self.tables.publish(self.version + 1)
+        published = self.tables.publish(self.version + 1, FORMAT_1)
         published.meta.published_at = _now()
         meta = tables.ENCODER.encode(published.meta)
         with self._redis.pipeline(transaction=True) as pipe:

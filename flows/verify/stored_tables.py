@@ -17,6 +17,7 @@ from infra.store import redis_client
 from infra.store.redis_client import Client
 from models.aggregates.covisit import PAIR_HALF_LIFE
 from models.aggregates.moments import moments
+from models.aggregates.pair_sums import parts, reversed_keys
 from models.aggregates.popularity import HALF_LIVES
 from models.aggregates.tables import Tables
 from models.aggregates.waiting import WaitingFacts
@@ -168,11 +169,11 @@ def _checked(stored: Stored, partitions: int) -> Stored:
 
 
 def _pairs(held: Tables, items: NDArray[np.uint64]) -> Pairs:
-    held.pairs.settle()
-    first = items[(held.pairs.keys >> np.uint64(32)).astype(np.int64)].tolist()
-    second = items[(held.pairs.keys & np.uint64(0xFFFF_FFFF)).astype(np.int64)].tolist()
+    keys, sums = held.pairs.session.settle()
+    both = sums[0] + sums[0, np.searchsorted(keys, reversed_keys(keys))]
+    first, second = (items[half].tolist() for half in parts(keys))
     found: Pairs = {}
-    for item, partner, sum_ in zip(first, second, held.pairs.sums.tolist(), strict=True):
+    for item, partner, sum_ in zip(first, second, both.tolist(), strict=True):
         found.setdefault(item, {})[partner] = sum_
     return found
 

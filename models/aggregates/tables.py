@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.aggregates.arms import Arms
-from models.aggregates.covisit import Pairs, nearness
+from models.aggregates.covisit import Pairs
+from models.aggregates.due_lists import DueLists
 from models.aggregates.moments import Moments
 from models.aggregates.money import Money
 from models.aggregates.numbers import DenseNumbers
@@ -20,15 +21,15 @@ from models.aggregates.waiting_form import dump_waiting, load_waiting
 from models.arrays import F64
 from schemas.errors import FreshetError
 from schemas.state import facts, tables
+from schemas.state.counting import BUILT_IN, Counting
 from schemas.state.facts import Delta
 from schemas.version import Upgrades, upgrade
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Version of the stored form."""
 UPGRADES: Final[Upgrades[Mapping[str, NDArray[Any]]]] = {}
-"""Columns of a dump of the version before -> those of this one (`schemas.version`). Version 3 has no
-upgrade: folding the log again gives what waits in its new form, and its facts have what those of version 2
-lacked."""
+"""Columns of a dump of the version before -> those of this one (`schemas.version`). Version 4 has no
+upgrade: its sums of pairs do not say which action came first."""
 MAX_PENDING_ARM_FACTS: Final = 1 << 17
 """Facts of arms wait, to be added together: so an arm with many of them is updated once."""
 
@@ -52,6 +53,7 @@ class Tables:
         self._unsettled: tuple[list[facts.Arms], list[facts.Moments]] = ([], [])
         self._facts = 0  # of arms, that wait
         self._dirty_items: set[int] = set()
+        self._due = DueLists()
         self._whole = True  # a first publication
         self._rescaled = False
 
@@ -113,7 +115,8 @@ class Tables:
         self.popularity.add(counted.item, terms[counted.facts], items)
         if len(counted.rows):
             self.popularity.add(counted.rows, counted.sums, items)
-        changed = self.pairs.add(pairs.item, pairs.partner, nearness(pairs.lag), pairs.time)
+        within = np.ones(len(pairs.lag), np.bool_)
+        changed = self.pairs.add(pairs.partner, pairs.item, pairs.lag, within, pairs.time)
         for numbers in (np.unique(counted.item), counted.rows, changed):
             self._dirty_items.update(numbers.tolist())
 
@@ -127,22 +130,28 @@ class Tables:
             unknown_over_limit=self.waiting.over_limit[0],
             pairs_over_limit=self.waiting.over_limit[1],
             money=self.money.publish(),
+            countings=list(self._due.countings),
+            lists_waiting=len(self._due),
         )
 
-    def publish(self, version: int) -> tables.Published:
-        """The rows changed since the last publication; all popularity after a landmark moved."""
+    def publish(self, version: int, counting: Counting = BUILT_IN) -> tables.Published:
+        """The rows changed since the last publication; all popularity after a landmark moved. `counting`: of
+        the lists of neighbours; where it is another one than before, those that did not change follow, some
+        with each version, and `lists_waiting` says how many are left."""
         whole = self._whole
         if whole:
             self._dirty_items = set(range(len(self.items)))
         rescaled = whole or self._rescaled
         self._whole = self._rescaled = False
         items, hashes = sorted(self._dirty_items), self.items.hashes
-        lists = self.pairs.neighbours(np.array(items, np.int64), hashes)
+        self._due.switch(counting.pairs, len(self.items))
+        listed = self._due.take(self._dirty_items, whole=whole)
+        lists = self.pairs.neighbours(np.array(listed, np.int64), hashes, counting.pairs)
         # pairs have a landmark of their own: a move of one of popularity changes no list of them
         popular = range(len(self.items)) if rescaled else items
         published = tables.Published(
             meta=self.meta(version),
-            neighbours={int(hashes[n]): its for n, its in zip(items, lists, strict=True)},
+            neighbours={int(hashes[n]): its for n, its in zip(listed, lists, strict=True)},
             popularity={int(hashes[n]): self.popularity.sums[n].tobytes() for n in popular},
             arms=self.arms.publish(whole=whole),
             experiments=self.moments.publish(whole=whole),
@@ -152,12 +161,11 @@ class Tables:
 
     @property
     def changed(self) -> bool:
-        dirty = bool(self._dirty_items)
+        dirty = bool(self._dirty_items) or len(self._due) > 0
         return dirty or self.arms.changed or self.moments.changed or self.money.changed
 
     def dump(self) -> bytes:
         """The whole value, as `load` takes it."""
-        self.pairs.settle()
         file = io.BytesIO()
         np.savez(
             file,
@@ -169,8 +177,7 @@ class Tables:
             landmarks=np.array(
                 [mark.at for mark in (*self.popularity.landmarks, self.pairs.landmark)]
             ),
-            pair_keys=self.pairs.keys,
-            pair_sums=self.pairs.sums,
+            **_named("pairs_", self.pairs.dump()),
             **_named("waiting_", dump_waiting(self.waiting)),
             **_named("arms_", self.arms.dump()),
             **_named("moments_", self.moments.dump()),
@@ -189,7 +196,7 @@ class Tables:
             made.catalogue_positions = [tuple(it) for it in held["catalogue_positions"].tolist()]
             made.items = DenseNumbers(held["items"])
             made.popularity.sums = held["popularity"]
-            made.pairs.keys, made.pairs.sums = held["pair_keys"], held["pair_sums"]
+            made.pairs = Pairs.load(_section(held, "pairs_"))
             made.waiting = load_waiting(made.items, made.popularity, _section(held, "waiting_"))
             marks = [*made.popularity.landmarks, made.pairs.landmark]
             for mark, at in zip(marks, held["landmarks"].tolist(), strict=True):

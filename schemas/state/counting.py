@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
-from schemas.state.tables import WINDOWS
+from schemas.state.tables import WINDOWS, Gap, PairCounting
 
-Gap = Literal["session", "any"]
 Mix = tuple[float, ...]
 """A weight for each of `WINDOWS`, at least 0; not all 0."""
 LAG_POWERS: Final = (0.5, 1.0)
@@ -32,6 +31,11 @@ class Counting(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     """The popularity that a recommendation looks at."""
     strangers: Mix = (0.0, 1.0, 1.0, 1.0)
     """The same, for people without an interest."""
+
+    @property
+    def pairs(self) -> PairCounting:
+        """What the lists of neighbours depend on."""
+        return PairCounting(lag_power=self.lag_power, backward=self.backward, gap=self.gap)
 
     @property
     def fault(self) -> str:

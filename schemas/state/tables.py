@@ -7,7 +7,7 @@ it twice.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -18,8 +18,12 @@ from schemas.alphabet import Millis
 WINDOWS: Final = ("1h", "24h", "7d", "90d")
 """Half-lives of the popularity columns, in this order (`models.aggregates.popularity.HALF_LIVES`)."""
 
-NEIGHBOUR: Final = np.dtype([("item", "<u8"), ("score", "<f4")])
-"""An item's neighbours: best first, equal scores by item hash; `score`: share of their sums, in (0, 1]."""
+NEIGHBOUR: Final = np.dtype(
+    [("item", "<u8"), ("score", "<f4"), ("forward", "<f2"), ("backward", "<f2")]
+)
+"""An item's neighbours: best first, equal scores by item hash. `forward`: the sum of those who acted on the
+item, then on the neighbour; `backward`: the other order; ``score = forward + PairCounting.backward *
+backward``. All three are shares of the scores of the list: `score` in (0, 1]."""
 
 ARM: Final = np.dtype(
     [
@@ -51,6 +55,17 @@ POPULARITY: Final = np.dtype("<f8")
 """One row of ``len(WINDOWS)`` sums: w * 2^((t - landmark) / half-life), comparable within a column."""
 
 
+Gap = Literal["session", "any"]
+
+
+class PairCounting(msgspec.Struct, kw_only=True, frozen=True):
+    """What lists of neighbours depend on of a `schemas.state.counting.Counting`."""
+
+    lag_power: float
+    backward: float
+    gap: Gap
+
+
 class Meta(msgspec.Struct, kw_only=True):
     """`positions[p]`: the tables hold exactly the facts of partition p before that offset.
 
@@ -73,6 +88,10 @@ class Meta(msgspec.Struct, kw_only=True):
     """Facts of items that nobody had put, which came after the limits: they count no more."""
     pairs_over_limit: int = 0
     """Pairs of actions, likewise."""
+    countings: list[PairCounting] = []
+    """Under the first neighbours are listed now; a list that waits may still be of one of the others."""
+    lists_waiting: int = 0
+    """Lists of neighbours made under an earlier counting: they are published anew with the next versions."""
 
     @property
     def name(self) -> str:

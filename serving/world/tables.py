@@ -19,13 +19,21 @@ NO_ROWS: Final[Mapping[bytes, bytes]] = {}
 
 
 class Neighbours(NamedTuple):
-    """Best first; `scores` in (0, 1]."""
+    """Best first; `scores` in (0, 1], and what they are made of (`schemas.state.tables.NEIGHBOUR`)."""
 
     slots: Slots
     scores: NDArray[np.float32]
+    forward: NDArray[np.float16]
+    backward: NDArray[np.float16]
+
+    @classmethod
+    def of(cls, slots: Slots, listed: NDArray[np.void]) -> Neighbours:
+        """`listed` (n,): rows of `NEIGHBOUR`."""
+        columns = (listed[name].copy() for name in ("score", "forward", "backward"))
+        return cls(slots, *columns)
 
 
-NO_NEIGHBOURS: Final = Neighbours(np.empty(0, np.int32), np.empty(0, np.float32))
+NO_NEIGHBOURS: Final = Neighbours.of(np.empty(0, np.int32), np.empty(0, tables.NEIGHBOUR))
 """Of an item without neighbours."""
 
 
@@ -100,17 +108,15 @@ class Tables:
         owners = self.items.locate(np.array([item for item, _ in lists], np.uint64))
         splits = np.cumsum([len(value) // tables.NEIGHBOUR.itemsize for _, value in lists])
         found = Located({}, [])
-        for each, owner, neighbour_slots, neighbour_scores in zip(
+        for each, owner, neighbour_slots, rows in zip(
             lists,
             owners.tolist(),
             np.split(slots, splits[:-1]),
-            np.split(listed["score"].copy(), splits[:-1]),
+            np.split(listed, splits[:-1]),
             strict=True,
         ):
             if owner and neighbour_slots.all():
-                found.neighbours[owner] = Neighbours(
-                    neighbour_slots.copy(), neighbour_scores.copy()
-                )
+                found.neighbours[owner] = Neighbours.of(neighbour_slots.copy(), rows)
             else:
                 found.missing.append(each)
         return found
@@ -233,7 +239,7 @@ class Tables:
             return
         slots = self.items.locate(listed["item"].astype(np.uint64))
         there = slots != 0
-        self.neighbours[owner] = Neighbours(slots[there], listed["score"][there].copy())
+        self.neighbours[owner] = Neighbours.of(slots[there], listed[there])
         self.unplaced.keep_incomplete(owner, value, slots)
 
     def _adopt(self, item: int, slot: int) -> None:

@@ -34,6 +34,7 @@ from schemas.flows import BY_NAME
 from schemas.identity import item_hash
 from schemas.keys import PLAIN
 from schemas.state import facts, fences, tables
+from schemas.state.counting import BUILT_IN
 from schemas.state.fences import Fence
 from schemas.state.write import StreamEntry, Write
 from schemas.topics import EVENTS, TOPICS
@@ -48,6 +49,7 @@ from tests.laws.world import (
     person,
     served,
 )
+from tests.support.pair_rows import pair_rows
 
 pytestmark = pytest.mark.on_cluster
 
@@ -221,7 +223,7 @@ def test_law_4_tables_do_not_depend_on_the_batches() -> None:
     one, other = fold_log(log).tables(), fold_log(log, [3, 11]).tables()
     assert one.positions == other.positions
     assert sorted(one.items.hashes.tolist()) == sorted(other.items.hashes.tolist())
-    pairs = [pairs_of(it) for it in (one, other)]
+    pairs = [pair_rows(it) for it in (one, other)]
     assert pairs[0].keys() == pairs[1].keys()
     assert [pairs[0][key] for key in pairs[1]] == pytest.approx(list(pairs[1].values()), rel=1e-9)
     assert neighbours(one) == neighbours(other)
@@ -367,13 +369,8 @@ def popularity(held: Tables) -> list[NDArray[np.float64]]:
 
 def neighbours(held: Tables) -> dict[int, bytes]:
     hashes = held.items.hashes
-    lists = held.pairs.neighbours(np.arange(len(hashes)), hashes)
+    lists = held.pairs.neighbours(np.arange(len(hashes)), hashes, BUILT_IN.pairs)
     return dict(zip(hashes.tolist(), lists, strict=True))
-
-
-def pairs_of(held: Tables) -> dict[tuple[int, int], float]:
-    item, partner, sums = held.pairs.of(np.arange(len(held.items)))
-    return dict(zip(zip(item.tolist(), partner.tolist(), strict=True), sums.tolist(), strict=True))
 
 
 def test_of_two_roll_ups_one_exits(client: Client) -> None:

@@ -32,6 +32,7 @@ from tests.support.offline import (
     relayed,
     settings_in,
 )
+from tests.support.pair_rows import pair_rows
 from tests.unit.infra.test_lake_manifest import read_only
 
 
@@ -104,15 +105,8 @@ def assert_same_sums(mine: Tables, theirs: Tables) -> None:
 
 def pairs(tables: Tables) -> dict[str, float]:
     """Of items by hash, their sums as of T0."""
-    hashes = tables.items.hashes.tolist()
-    items, partners, sums = tables.pairs.of(np.arange(len(hashes)))
-    totals = tables.pairs.landmark.now(sums, T0 / 1000)
-    return {
-        f"{hashes[item]} {hashes[partner]}": total
-        for item, partner, total in zip(
-            items.tolist(), partners.tolist(), totals.tolist(), strict=True
-        )
-    }
+    now = tables.pairs.landmark.now(np.ones(1), T0 / 1000)[0]
+    return {str(pair): sum_ * now for pair, sum_ in pair_rows(tables).items()}
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])

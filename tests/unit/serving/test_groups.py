@@ -346,7 +346,7 @@ def test_the_index_holds_one_of_a_group_as_items_come_and_go() -> None:
 
 
 def listed(scores: dict[str, float]) -> bytes:
-    return np.array([(item_hash(i), s) for i, s in scores.items()], NEIGHBOUR).tobytes()
+    return np.array([(item_hash(i), s, s, 0) for i, s in scores.items()], NEIGHBOUR).tobytes()
 
 
 def row(n: float) -> bytes:

@@ -45,7 +45,7 @@ EVERY = tuple(column.name for column in COLUMNS)
 
 
 def listed(scores: dict[str, float]) -> bytes:
-    return np.array([(item_hash(i), s) for i, s in scores.items()], NEIGHBOUR).tobytes()
+    return np.array([(item_hash(i), s, s, 0) for i, s in scores.items()], NEIGHBOUR).tobytes()
 
 
 LISTS = {

@@ -613,7 +613,7 @@ def test_what_was_shown_often_sinks_and_says_so() -> None:
 
 
 def listed(scores: dict[str, float]) -> bytes:
-    return np.array([(item_hash(i), s) for i, s in scores.items()], NEIGHBOUR).tobytes()
+    return np.array([(item_hash(i), s, s, 0) for i, s in scores.items()], NEIGHBOUR).tobytes()
 
 
 # --- exploration ---

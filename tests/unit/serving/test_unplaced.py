@@ -16,7 +16,7 @@ META = Meta(version=1, positions=[1], landmarks=[0.0] * 4)
 
 
 def listed(*items: str) -> bytes:
-    rows = [(item_hash(item), 1 / len(items)) for item in items]
+    rows = [(item_hash(item), 1 / len(items), 0.5, 0.25) for item in items]
     return np.array(rows, NEIGHBOUR).tobytes()
 
 
@@ -41,7 +41,7 @@ def plain(held: Tables) -> dict[str, object]:
     home = held.arms("home")
     return {
         "lists": {
-            ids[owner]: [(ids[slot], score) for slot, score in zip(*its, strict=True)]
+            ids[owner]: [(ids[slot], *row) for slot, *row in zip(*its, strict=True)]
             for owner, its in sorted(held.neighbours.items())
         },
         "popular": {ids[s]: held.popularity[s].tolist() for s in range(1, held.items.size)},
