@@ -8,9 +8,12 @@ import msgspec
 
 from schemas.alphabet import Millis
 from schemas.state.counting import FORMAT_1, Counting
+from schemas.state.tables import WINDOWS
 from schemas.version import Upgrades
 
 FORMAT: Final = 2
+RENAMED: Final = {f"popular_{window}": f"popular_{window}_log" for window in WINDOWS[:3]}
+"""Columns of format 1 by their names since: format 2 has others under the former ones."""
 MANIFEST: Final = "manifest.json"
 HASHES: Final = "item_hashes.npy"
 VECTORS: Final = "item_vectors.npy"
@@ -62,8 +65,16 @@ class Manifest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     card: dict[str, Any] = {}
 
 
-UPGRADES: Final[Upgrades[Manifest]] = {1: lambda manifest: manifest}
-"""The defaults of `Manifest` are what format 1 lacks."""
+def _from_format_1(manifest: Manifest) -> Manifest:
+    # the defaults of `Manifest` are what format 1 lacks
+    return msgspec.structs.replace(
+        manifest,
+        features=tuple(RENAMED.get(name, name) for name in manifest.features),
+        coarse={RENAMED.get(name, name): weight for name, weight in manifest.coarse.items()},
+    )
+
+
+UPGRADES: Final[Upgrades[Manifest]] = {1: _from_format_1}
 DECODER: Final = msgspec.json.Decoder(Manifest)
 
 

@@ -105,8 +105,6 @@ def _load(path: Path, manifest: Manifest, sha: str, wanted: str) -> Release:
     if manifest.format not in (formats := readable(FORMAT, UPGRADES)):
         reads = " and ".join(map(str, formats))
         raise BadRelease(f"it is of format {manifest.format}, this code reads {reads}", "foreign")
-    if manifest.format != FORMAT:
-        manifest = UPGRADES[manifest.format](manifest)
     if field := manifest.counting.fault:
         raise BadRelease(f"its counting has another {field} than this code can count by", "foreign")
     if manifest.id != path.name:
@@ -115,6 +113,8 @@ def _load(path: Path, manifest: Manifest, sha: str, wanted: str) -> Release:
         raise BadRelease("its manifest is not the one that was published", "unpublished")
     if manifest.schema != schema(manifest.features, manifest.space.dim):
         raise BadRelease("its features or vectors are of another schema than it says", "foreign")
+    if manifest.format != FORMAT:
+        manifest = UPGRADES[manifest.format](manifest)
     if manifest.space.dim != content.DIM:
         raise BadRelease(
             f"its vectors have {manifest.space.dim} dimensions, this code {content.DIM}"

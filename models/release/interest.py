@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -12,16 +13,27 @@ from schemas.actions import WEIGHT
 
 LATEST_ACTIONS: Final = 20
 """How many of a person's actions, the newest, express their interest."""
-FADE: Final = 0.75
-"""Weight of an action over that of the next newer one, in co-visitation."""
 VECTOR_FADE: Final = 0.8
-"""The same weight in a person's vector."""
-FADING: Final = np.power(FADE, np.arange(LATEST_ACTIONS + 1), dtype=np.float64)
+"""Weight of an action over that of the next newer one, in a person's vector."""
+MAX_FADES: Final = 64
+"""Tables of weights kept: more than the releases that serve at one time."""
 # Whole 1024ths. With coordinates on `content`'s grid every sum of LAST + 1 products is a multiple of
 # 2^-21 below 8, which float32 holds, and its squares add up in float64: no order of summing matters.
 VECTOR_FADING: Final = np.rint(np.power(VECTOR_FADE, np.arange(LATEST_ACTIONS + 1)) * 1024) / 1024
 POSITIVE: Final = WEIGHT > 0
 """By code of an action: it expresses interest in the item."""
+
+
+@lru_cache(maxsize=MAX_FADES)
+def fading(fade: float) -> NDArray[np.float64]:
+    """(LATEST_ACTIONS + 1,) weights of an interest's entries in co-visitation, newest first: ``fade ^ rank``.
+
+    >>> fading(0.5)[:3]
+    array([1.  , 0.5 , 0.25])
+    """
+    weights = np.power(fade, np.arange(LATEST_ACTIONS + 1), dtype=np.float64)
+    weights.flags.writeable = False
+    return weights
 
 
 def items(row: np.void) -> NDArray[np.uint64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf
 from typing import Final
 
 import msgspec
@@ -55,7 +55,7 @@ class Counting(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
 
 
 def _is_mix(mix: Mix) -> bool:
-    return len(mix) == len(WINDOWS) and all(isfinite(it) and it >= 0 for it in mix) and any(mix)
+    return len(mix) == len(WINDOWS) and min(mix) >= 0 and 0 < sum(mix) < inf
 
 
 BUILT_IN: Final = Counting()

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from models.outcomes import impressions
 from models.release import content
 from models.release import interest as interests
-from models.release.interest import FADING, VECTOR_FADING
+from models.release.interest import VECTOR_FADING, fading
 from models.release.release import Release
 from models.seen import ACTED, CLICK, PURCHASE, SHOW, SHOWING, VIEW
 from schemas.control import Filter, Recipe, duration_ms
 from schemas.identity import item_hash
-from schemas.state.counting import BUILT_IN, Counting
-from schemas.state.tables import WINDOWS
+from schemas.state.counting import BUILT_IN, Counting, Mix, only
 from schemas.times import DAY_MS, HOUR_MS
 from serving.decide.person import Person
 from serving.world.catalogue import Floats, Hashes, ItemTable, Mask, Slots
@@ -27,8 +26,6 @@ from serving.world.filters import Filters
 from serving.world.index import ContentIndex, SpaceIndex
 from serving.world.tables import Tables
 
-DEFAULT_WINDOW: Final = "90d"
-"""Half-life of the popularity that a recommendation looks at: on MovieLens 7 days found half as much."""
 # Found on MovieLens and on baskets, where affinity added nothing, so that it has no weight here.
 # category is for people who set preferences.
 DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {
@@ -74,8 +71,9 @@ class Ask:
     """What one request asks for.
 
     `now` in ms; `item_id` is the item in view, `exclude` are item ids; `window` is the half-life of
-    the popularity that counts (`schemas.state.tables.WINDOWS`). `served` holds the items of earlier pages:
-    the low 32 bits of the hash of each item, or of its group where it has one, u32 LE.
+    the popularity that counts (`schemas.state.tables.WINDOWS`), None: as `World.counting` says. `served`
+    holds the items of earlier pages: the low 32 bits of the hash of each item, or of its group where it has
+    one, u32 LE.
     """
 
     now: int
@@ -85,7 +83,7 @@ class Ask:
     exclude: tuple[str, ...] = ()
     served: bytes = b""
     personalized: bool = True
-    window: str = DEFAULT_WINDOW
+    window: str | None = None
     seed: int = 0
     """Seed of all draws, u64: the same seed draws the same."""
     filter: Filter | None = None
@@ -131,7 +129,7 @@ class Case:
     @cached_property
     def interest(self) -> Interest:
         """The items of the person's last positive actions, the item in view before them; weight =
-        `FADE`^rank, divided by the sum."""
+        ``Counting.fade ^ rank``, divided by the sum."""
         if not self.personal:
             return NO_INTEREST
         items = self.world.items
@@ -139,7 +137,7 @@ class Case:
         slots = slots[items.in_catalogue[slots]]
         if self.in_view:
             slots = np.concatenate([np.array([self.in_view], np.int32), slots])
-        weights = FADING[: len(slots)]
+        weights = fading(self.world.counting.fade)[: len(slots)]
         return Interest(slots, weights / weights.sum(), bool(self.in_view))
 
     @cached_property
@@ -277,10 +275,14 @@ class Case:
         hidden = [slot for slot, bit in last.items() if not bit & SHOW]
         return SeenSlots(slots, bits, latest, np.array(hidden, np.int32))
 
-    @property
-    def window(self) -> int:
-        """Index in `WINDOWS` of the half-life asked for."""
-        return WINDOWS.index(self.ask.window)
+    @cached_property
+    def mix(self) -> Mix:
+        """The windows of the popularity that counts: the one asked for, else those that `World.counting` has
+        for this person."""
+        if self.ask.window is not None:
+            return only(self.ask.window)
+        counting = self.world.counting
+        return counting.window if len(self.interest.slots) else counting.strangers
 
     @cached_property
     def category(self) -> int | None:

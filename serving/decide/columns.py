@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from models.features.affinity import affinity as decayed
 from models.features.session import GAP_MS
+from schemas.releases import RENAMED
+from schemas.state.counting import Mix, only
 from schemas.state.tables import WINDOWS
 from schemas.times import DAY_MS
 from serving.decide.case import MINUTE_MS, Case
@@ -23,6 +25,8 @@ from serving.world.tables import NO_NEIGHBOURS
 
 FRESH_HALF_LIFE_DAYS: Final = 30
 """Half-life of the column `fresh`."""
+_DAY: Final = only("24h")
+_WEEK: Final = only("7d")
 LOG_FLOOR: Final = 1e-3
 """Share of the most popular item's popularity below which the log-scaled columns go to 0."""
 ReasonKind = Literal["", "covisit", "content", "vector", "popular", "category", "fresh"]
@@ -47,9 +51,10 @@ def covisit_best(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     if not _has_neighbours(pool):
         return None
     best, retrieved = np.zeros(len(pool.slots)), pool.retrieved["covisit"]
-    np.maximum.at(
-        best, pool.numbers["covisit"], retrieved.values / case.interest.weights[retrieved.entries]
-    )
+    weights = case.interest.weights[retrieved.entries]
+    # an entry may weigh nothing: fade 0
+    scores = np.divide(retrieved.values, weights, out=np.zeros(len(weights)), where=weights > 0)
+    np.maximum.at(best, pool.numbers["covisit"], scores)
     return best[kept.numbers]
 
 
@@ -120,10 +125,24 @@ def vector_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
 
 def popular(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """Popularity relative to the most popular item; of a variant, that of its group's candidates together."""
+    return _popularity(case, pool, kept, case.mix)
+
+
+def _popular_by(window: str) -> Callable[[Case, Pool, Kept], Floats]:
+    mix = only(window)
+
+    def value(case: Case, pool: Pool, kept: Kept) -> Floats:
+        """As `popular`, by this window."""
+        return _popularity(case, pool, kept, mix)
+
+    return value
+
+
+def _popularity(case: Case, pool: Pool, kept: Kept, mix: Mix) -> Floats:
     tables = case.world.tables
     if pool.chosen is None:
-        return tables.share(kept.slots, case.window)
-    return pool.add_up(tables.share(pool.slots, case.window))[kept.numbers]
+        return tables.share(kept.slots, mix)
+    return pool.add_up(tables.share(pool.slots, mix))[kept.numbers]
 
 
 def popular_like(case: Case, pool: Pool, kept: Kept) -> Floats | None:
@@ -132,17 +151,26 @@ def popular_like(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     interest, tables = case.interest, case.world.tables
     if not len(interest.slots):
         return None
-    interest_mean = _scaled(tables.share(interest.slots, case.window)) @ interest.weights
-    likeness: Floats = _scaled(tables.share(kept.slots, case.window)) - interest_mean
+    interest_mean = _scaled(tables.share(interest.slots, case.mix)) @ interest.weights
+    likeness: Floats = _scaled(tables.share(kept.slots, case.mix)) - interest_mean
     return likeness
 
 
-def _recent_popularity(window: int) -> Callable[[Case, Pool, Kept], Floats]:
+def _log_popular_by(window: str) -> Callable[[Case, Pool, Kept], Floats]:
+    mix = only(window)
+
     def value(case: Case, pool: Pool, kept: Kept) -> Floats:
-        """Popularity with this half-life relative to the most popular item, log-scaled, 0 to 1."""
-        return _scaled(case.world.tables.share(kept.slots, window))
+        """Popularity by this window relative to the most popular item, log-scaled, 0 to 1."""
+        return _scaled(case.world.tables.share(kept.slots, mix))
 
     return value
+
+
+def trend(case: Case, pool: Pool, kept: Kept) -> Floats | None:
+    """Log-scaled popularity of a day less that of a week, -1 to 1: above 0 for what is on the rise."""
+    share = case.world.tables.share
+    rise: Floats = _scaled(share(kept.slots, _DAY)) - _scaled(share(kept.slots, _WEEK))
+    return rise
 
 
 def _scaled(share: Floats) -> Floats:
@@ -156,6 +184,13 @@ def fresh(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     published, titled = items.published[kept.slots], items.titled[kept.slots]
     age = np.maximum(case.ask.now - np.maximum(published, 0), 0) / (FRESH_HALF_LIFE_DAYS * DAY_MS)
     return np.where((published != UNDATED) & titled, np.exp2(-age), 0.0)
+
+
+def age(case: Case, pool: Pool, kept: Kept) -> Floats | None:
+    """log(1 + days since it was published); 0 without a date."""
+    published = case.world.items.published[kept.slots]
+    days = np.maximum(case.ask.now - np.maximum(published, 0), 0) / DAY_MS
+    return np.where(published != UNDATED, np.log1p(days), 0.0)
 
 
 def shown(case: Case, pool: Pool, kept: Kept) -> Floats | None:
@@ -246,11 +281,10 @@ COLUMNS: Final = (
     Column("content_last", content_last, "content"),
     Column("popular", popular, "popular"),
     Column("popular_like", popular_like, "popular"),
-    *(
-        Column(f"popular_{name}", _recent_popularity(window), "popular")
-        for window, name in enumerate(WINDOWS[:3])
-    ),
+    *(Column(f"popular_{window}", _popular_by(window), "popular") for window in WINDOWS),
+    Column("trend", trend, "popular"),
     Column("fresh", fresh, "fresh"),
+    Column("age", age),
     Column("category", category, "category"),
     Column("affinity", affinity, "category"),
     Column("same_category_last", same_category_last, "category"),
@@ -259,5 +293,11 @@ COLUMNS: Final = (
     Column("session", session),
     Column("idle", idle),
 )
-COLUMN_NAMES: Final = frozenset(column.name for column in COLUMNS)
+FORMAT_1_COLUMNS: Final = tuple(
+    Column(name, _log_popular_by(before.removeprefix("popular_")), "popular")
+    for before, name in RENAMED.items()
+)
+"""Columns of releases of format 1 that no later one is trained with."""
+ALL_COLUMNS: Final = (*COLUMNS, *FORMAT_1_COLUMNS)
+COLUMN_NAMES: Final = frozenset(column.name for column in ALL_COLUMNS)
 """The columns that a release may rank by or weigh; one that names another cannot be served."""

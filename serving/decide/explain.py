@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.decide.case import Case
-from serving.decide.columns import COLUMNS
+from serving.decide.columns import ALL_COLUMNS
 from serving.decide.pool import Pool
 from serving.decide.results import Contribution, Ranked, Reason, Scored
 from serving.world.catalogue import UNDATED
@@ -20,7 +20,7 @@ TASTE: Final = Reason("your_taste", "Close to what you watch")
 EXPLORED: Final = Reason("explore", "Something new for you")
 SEEN_BEFORE: Final = Reason("seen_before", "You have seen this before")
 """Of an item that fills a slate before its `repeat` is over: nothing else brought it back."""
-REASONS: Final = {column.name: column.reason for column in COLUMNS}
+REASONS: Final = {column.name: column.reason for column in ALL_COLUMNS}
 MAX_NEW_DAYS: Final = 365
 """Since its publication: an older item is not called new, and neither is one without a title."""
 MIN_SIMILAR_COSINE: Final = 0.4

@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.state.tables import WINDOWS
-from serving.decide.case import DEFAULT_WINDOW, MINUTE_MS, Case
+from schemas.state.counting import only
+from serving.decide.case import MINUTE_MS, Case
 from serving.decide.pool import Places, Pool
 from serving.decide.results import Explain, Shown
 from serving.world.catalogue import ItemTable, Mask, Slots
@@ -22,7 +22,8 @@ from serving.world.tables import Tables
 MAX_VARIANTS: Final = 20
 """Of a larger group so many are brought: the most wanted of those that can be shown this minute. Sources may
 bring others."""
-_WINDOW: Final = WINDOWS.index(DEFAULT_WINDOW)
+VARIANT_MIX: Final = only("90d")
+"""Popularity by which a variant is the most wanted, under any counting: it should not change by the hour."""
 _NO_SLOTS: Final[Slots] = np.empty(0, np.int32)
 _Key = tuple[str, int, int]
 # the most wanted of the larger groups, because each takes a pass over its group
@@ -130,7 +131,7 @@ def most_wanted(case: Case, slots: Slots, able: Mask) -> Places:
     chosen, numbers = np.arange(len(slots)), items.group[slots]
     grouped = np.flatnonzero(numbers)
     ours = grouped[able[grouped]]
-    wanted, of = case.world.tables.share(slots[ours], _WINDOW), numbers[ours]
+    wanted, of = case.world.tables.share(slots[ours], VARIANT_MIX), numbers[ours]
     # by number of the group, of those that are here
     highest, winners = np.empty(len(items.groups.texts)), np.empty(len(items.groups.texts), np.intp)
     highest[of], winners[numbers[grouped]] = -1.0, -1
@@ -155,7 +156,7 @@ def _most_wanted(case: Case, number: int) -> Slots:
         slots = items.groups.slots(number)
         slots = slots[(items.until[slots] > minute) & (items.published[slots] <= minute)]
         if len(slots) > MAX_VARIANTS:
-            slots = _highest(tables.share(slots, _WINDOW), slots)
+            slots = _highest(tables.share(slots, VARIANT_MIX), slots)
         found[1][number] = slots
     return found[1][number]
 

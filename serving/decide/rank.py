@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from models.release.release import MAX_RANKED
 from serving.decide.case import Case
-from serving.decide.columns import COLUMNS
+from serving.decide.columns import ALL_COLUMNS
 from serving.decide.pool import Kept, Places, Pool
 from serving.decide.results import FeatureRows, Ranked, Scored
 from serving.world.catalogue import Floats
 
 MAX_LOGIT: Final = 80.0
 """Predictions are clipped to it on both sides: the logistic function of it is still above 0 and below 1."""
-_COLUMNS: Final = {column.name: column for column in COLUMNS}
+_COLUMNS: Final = {column.name: column for column in ALL_COLUMNS}
 
 
 def feature_rows(case: Case, pool: Pool, numbers: Places, features: Sequence[str]) -> FeatureRows:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.decide.case import Case
-from serving.decide.columns import COLUMNS
+from serving.decide.columns import ALL_COLUMNS
 from serving.decide.pool import Kept, Places, Pool
 from serving.decide.results import Scored
+from serving.decide.sources import POPULARITY
 
 
 def score(case: Case, pool: Pool, numbers: Places) -> Scored:
@@ -19,7 +20,7 @@ def score(case: Case, pool: Pool, numbers: Places) -> Scored:
     weights = case.world.weights
     kept = Kept(numbers, pool.slots[numbers])
     totals, values = np.zeros(len(numbers)), {}
-    for column in COLUMNS:
+    for column in ALL_COLUMNS:
         weight = weights.get(column.name)
         if weight and (value := column.value(case, pool, kept)) is not None:
             values[column.name] = value
@@ -31,9 +32,10 @@ def score(case: Case, pool: Pool, numbers: Places) -> Scored:
 
 
 def _secondary(case: Case, pool: Pool) -> NDArray[np.uint64]:
-    """(n,) sort key of equal scores, below 2^32: the order of the source `popular`, then the hash."""
+    """(n,) sort key of equal scores, below 2^32: the order of the first source of popularity, then the
+    hash."""
     secondary = case.world.items.hash[pool.slots] >> np.uint64(33) | np.uint64(1 << 31)
-    popular = pool.numbers["popular"]
+    popular = next(pool.numbers[name] for name in POPULARITY if name in pool.numbers)
     # backwards: the best place of a candidate that comes several times
     secondary[popular[::-1]] = np.arange(len(popular), dtype=np.uint64)[::-1]
     return secondary

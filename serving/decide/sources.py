@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from models.exploration import random_word
 from schemas.identity import item_hash
+from schemas.state.counting import Mix, only
+from schemas.state.tables import WINDOWS
 from serving.decide.case import MINUTE_MS, Case
 from serving.decide.groups import most_wanted, variants
 from serving.decide.pool import Places, Pool, Retrieved
@@ -76,27 +78,39 @@ def content(case: Case, depth: int) -> Retrieved:
 
 def popular(case: Case, depth: int) -> Retrieved:
     """The most popular items (of the category or filter asked for), then the newest."""
+    return _popular(case, case.mix, depth)
+
+
+def _popular_by(window: str) -> Callable[[Case, int], Retrieved]:
+    mix = only(window)
+
+    def retrieve_by(case: Case, depth: int) -> Retrieved:
+        """As `popular`, by this window."""
+        return _popular(case, mix, depth)
+
+    return retrieve_by
+
+
+def _popular(case: Case, mix: Mix, depth: int) -> Retrieved:
     if case.category is not None:
-        return unscored(_popular_in(case, case.category, depth))
-    slots, wanted = case.world.tables.popular(case.window), case.ask.filter
+        return unscored(_popular_in(case, case.category, mix, depth))
+    slots, wanted = case.world.tables.popular(mix), case.ask.filter
     if wanted is not None:
         slots = slots[case.world.filters.mask(wanted)[slots]]
     return unscored(slots[:depth])
 
 
-def _popular_in(case: Case, category: int, depth: int) -> Slots:
+def _popular_in(case: Case, category: int, mix: Mix, depth: int) -> Slots:
     """The most popular items of a category and the filter. Of a small category all its items are ranked; for
     a large one the whole order is read from its start until there are enough."""
     tables, wanted = case.world.tables, case.ask.filter
     memberships, mask = case.world.items.memberships, None
     if wanted is not None:
         mask = case.world.filters.mask(wanted)
-    order = tables.popular(case.window)
+    order = tables.popular(mix)
     if memberships.size(category) * LARGE_CATEGORY < len(order):
         slots = memberships.slots(category)
-        return tables.most_popular(
-            slots if mask is None else slots[mask[slots]], case.window, depth
-        )
+        return tables.most_popular(slots if mask is None else slots[mask[slots]], mix, depth)
     found, n, start, size = [order[:0]], 0, 0, depth * LARGE_CATEGORY
     while n < depth and start < len(order):
         chunk = order[start : start + size]
@@ -156,11 +170,21 @@ def _nearest(index: VectorIndex, query: NDArray[np.float32], depth: int) -> Retr
     return Retrieved(slots, similarity.astype(np.float64), np.zeros(len(slots), np.intp))
 
 
+POPULAR_BY: Final = {f"popular_{window}": _popular_by(window) for window in WINDOWS}
+POPULARITY: Final = ("popular", *POPULAR_BY)
+"""The sources that order all items by popularity; every pool has one of them."""
+
+
+def _no_other_popularity(case: Case) -> bool:
+    return not any(case.world.weights.get(name) for name in POPULAR_BY)
+
+
 SOURCES: Final = (
     Source("covisit", covisit),
     Source("vector", vector),
     Source("content", content),
-    Source("popular", popular, needed=lambda case: True),
+    Source("popular", popular, needed=_no_other_popularity),
+    *(Source(name, retrieve_by) for name, retrieve_by in POPULAR_BY.items()),
     Source("fresh", fresh, needed=lambda case: case.world.recipe.fresh_days > 0),
     Source("explore", explore, needed=lambda case: case.explores),
 )

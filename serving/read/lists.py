@@ -6,7 +6,7 @@ from typing import Final
 
 from schemas.control import Recipe
 from serving.context import Serving
-from serving.decide.case import DEFAULT_WINDOW, Ask, World
+from serving.decide.case import Ask, World
 from serving.decide.decide import decide
 from serving.decide.person import EMPTY_PERSON
 from serving.decide.results import Decision
@@ -64,7 +64,7 @@ def _question(
     placement: str,
     *,
     item_id: str | None = None,
-    window: str = DEFAULT_WINDOW,
+    window: str | None = None,
 ) -> Question:
     now = context.clock()
     draw = draw_seed(now)

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from schemas.identity import category_hash
 from schemas.state import tables
+from schemas.state.counting import Mix
 from schemas.state.tables import ARM, ARM_KEY, POPULARITY, WINDOWS, Meta, Published
 from serving.world.catalogue import ItemTable, Slots
 from serving.world.unplaced import Unplaced
 
 EMPTY_META: Final = Meta(version=0, positions=[], landmarks=[])
 NO_ROWS: Final[Mapping[bytes, bytes]] = {}
+MAX_ORDERS: Final = 16
+"""Orders of the catalogue that are kept, each of one mix: more than the releases and windows asked for."""
 
 
 class Neighbours(NamedTuple):
@@ -66,8 +69,8 @@ class Tables:
         """`schemas.state.tables.MOMENTS_KEY` -> rows of `MOMENTS`."""
         self._arms: dict[int, Arms] = {}
         self._maxima = np.ones(len(WINDOWS))
-        self._orders: dict[int, Slots] = {}
-        self._ranks: dict[int, NDArray[np.int32]] = {}
+        self._orders: dict[Mix, Slots] = {}
+        self._ranks: dict[Mix, NDArray[np.int32]] = {}
         self._ordered: tuple[int, int] = (-1, -1)
 
     @property
@@ -141,8 +144,8 @@ class Tables:
         self.experiments.update(experiments)
         self.meta = meta
 
-    def popular(self, window: int) -> Slots:
-        """All items of the catalogue by popularity in `WINDOWS[window]`, then the newest, then by hash.
+    def popular(self, mix: Mix) -> Slots:
+        """All items of the catalogue by `share` of this mix, then the newest, then by hash.
 
         Items without events are at the end.
         """
@@ -151,37 +154,49 @@ class Tables:
             self._orders.clear()
             self._ranks.clear()
             self._ordered = version
-        if window not in self._orders:
-            self._orders[window] = self._order(window)
-        return self._orders[window]
+        if mix not in self._orders:
+            if len(self._orders) >= MAX_ORDERS:
+                oldest = next(iter(self._orders))
+                del self._orders[oldest]
+                self._ranks.pop(oldest, None)
+            self._orders[mix] = self._order(mix)
+        return self._orders[mix]
 
-    def most_popular(self, slots: Slots, window: int, n: int) -> Slots:
+    def most_popular(self, slots: Slots, mix: Mix, n: int) -> Slots:
         """The first `n` of `slots`, which are distinct and in the catalogue, in the order of `popular`."""
-        order = self.popular(window)
-        if window not in self._ranks:
-            self._ranks[window] = np.zeros(len(self.items.hash), np.int32)
-            self._ranks[window][order] = np.arange(len(order), dtype=np.int32)
-        ranks = self._ranks[window][slots]
+        order = self.popular(mix)
+        if mix not in self._ranks:
+            self._ranks[mix] = np.zeros(len(self.items.hash), np.int32)
+            self._ranks[mix][order] = np.arange(len(order), dtype=np.int32)
+        ranks = self._ranks[mix][slots]
         if len(ranks) > n:
             ranks = np.partition(ranks, n - 1)[:n]
         return order[np.sort(ranks)]
 
-    def share(self, slots: Slots, window: int) -> NDArray[np.float64]:
-        """(n,) popularity relative to the most popular item of all, in [0, 1].
+    def share(self, slots: Slots, mix: Mix) -> NDArray[np.float64]:
+        """(n,) popularity relative to the most popular item of all, in [0, 1]: of several windows the mean by
+        their weights in `mix`.
 
         Two decayed sums of one column may be divided at any time: both decay alike.
         """
         self._grow()
-        shares: NDArray[np.float64] = self.popularity[slots, window] / self._maxima[window]
+        shares, total = np.zeros(len(slots)), sum(mix)
+        for window, weight in enumerate(mix):
+            if weight:
+                column = self.popularity[slots, window] / self._maxima[window]
+                shares += column * (weight / total)
         return shares
 
-    def _order(self, window: int) -> Slots:
+    def _order(self, mix: Mix) -> Slots:
         self._grow()
         items = self.items
-        slots = np.flatnonzero(items.in_catalogue[: items.size])
+        slots = np.flatnonzero(items.in_catalogue[: items.size]).astype(np.int32)
         newest = -items.published[slots].astype(np.float64)
-        keys = (items.hash[slots], newest, -self.popularity[slots, window])
-        return slots[np.lexsort(keys)].astype(np.int32)
+        windows = np.flatnonzero(mix)
+        # of one window the sums themselves: a share of an old item may be too small for a float
+        single = len(windows) == 1
+        wanted = self.popularity[slots, windows[0]] if single else self.share(slots, mix)
+        return slots[np.lexsort((items.hash[slots], newest, -wanted))]
 
     def _install(
         self,

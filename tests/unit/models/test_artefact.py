@@ -103,6 +103,19 @@ def test_a_release_names_how_is_counted_and_one_of_format_1_the_counting_of_its_
     assert artefact.load(saved).counting == FORMAT_1
 
 
+def test_features_of_format_1_have_the_names_of_their_columns_now(
+    tmp_path: Path, model: bytes
+) -> None:
+    held = manifest()
+    held.features = ("covisit", "popular_24h", "popular")
+    save(tmp_path, held, arrays(), model)
+    assert artefact.load(tmp_path / ID).features == held.features
+    edited(lambda m: m.update(format=1, coarse={"popular_7d": 2}))(tmp_path / ID)
+    read = artefact.load(tmp_path / ID)
+    assert read.features == ("covisit", "popular_24h_log", "popular")
+    assert dict(read.coarse) == {"popular_7d_log": 2.0}
+
+
 def test_a_release_is_refused_under_another_manifest(saved: Path) -> None:
     _, sha = artefact.read_manifest(saved)
     assert artefact.load(saved, sha).id == ID

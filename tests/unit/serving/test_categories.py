@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from models.memberships import MIN_ROOM, MIN_STALE, Memberships
 from schemas.control import Exploration, Filter, Recipe
 from schemas.items import Item
-from schemas.state.tables import WINDOWS
 from serving.decide.case import Ask, Case
 from serving.decide.decide import decide
 from serving.decide.person import EMPTY_PERSON
@@ -104,7 +103,7 @@ def test_the_popular_items_of_a_category_are_those_of_all_that_have_it(
         if n % 2:
             w.items.put(items[n])
     case = Case(EMPTY_PERSON, w, Ask(now=NOW, category=category, filter=wanted))
-    order = w.tables.popular(WINDOWS.index(case.ask.window))
+    order = w.tables.popular(case.mix)
     by_id = {item.item_id: item for item in items}
     passes = w.filters.mask(wanted) if wanted else np.ones(len(w.items.hash), np.bool_)
     expected = [

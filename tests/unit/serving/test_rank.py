@@ -54,8 +54,8 @@ LISTS = {
     item_hash("e"): listed({"a": 0.75, "b": 0.25, "c": 0.125}),
 }
 POPULAR = {
-    item_hash("c"): np.array([8.0, 0.0, 0.0, 4.0]).tobytes(),
-    item_hash("d"): np.array([1.0, 0.0, 0.0, 1.0]).tobytes(),
+    item_hash("c"): np.array([8.0, 4.0, 0.0, 4.0]).tobytes(),
+    item_hash("d"): np.array([1.0, 1.0, 2.0, 0.0]).tobytes(),
 }
 
 
@@ -70,31 +70,35 @@ def columns_of(who: Person, over: World, ask: Ask | None = None) -> dict[str, di
     }
 
 
+def scaled(share: float) -> float:
+    return float(np.log1p(share / LOG_FLOOR) / np.log1p(1 / LOG_FLOOR))
+
+
 def test_every_column_by_hand_agrees() -> None:
-    # b first, then a: a is the newest and weighs 1 / 1.75, b .75 / 1.75
+    # b first, then a: a is the newest and weighs 1 / 1.6, b .6 / 1.6
     who = person([("b", CODE["like"]), ("a", CODE["view"])], shown={"c": 2}, categories={"b": "y"})
     likes = Preferences(event_id="e", person="p", received_at=NOW, liked_categories=("x",))  # type: ignore[arg-type]
     who.row["newest"] = NOW - 7 * 60_000
     found = columns_of(who._replace(preferences=likes), world(FILMS, LISTS, POPULAR))
     wanted = {
-        "covisit": {"c": 0.5 / 1.75, "d": (0.25 + 0.125 * 0.75) / 1.75, "e": 0.0625 * 0.75 / 1.75},
+        "covisit": {"c": 0.5 / 1.6, "d": (0.25 + 0.125 * 0.6) / 1.6, "e": 0.0625 * 0.6 / 1.6},
         "covisit_best": {"c": 0.5, "d": 0.25, "e": 0.0625},
         "covisit_last": {"c": 0.5, "d": 0.25, "e": 0.0},
         "covisit_count": {"c": 0.5, "d": 1.0, "e": 0.5},
-        "covisit_back": {"c": 0.0, "d": 0.0, "e": (0.75 + 0.25 * 0.75) / 1.75},
+        "covisit_back": {"c": 0.0, "d": 0.0, "e": (0.75 + 0.25 * 0.6) / 1.6},
         "popular": {"c": 1.0, "d": 0.25, "e": 0.0},
         "popular_like": {
             "c": 1.0,
-            "d": np.log1p(0.25 / LOG_FLOOR) / np.log1p(1 / LOG_FLOOR),
+            "d": scaled(0.25),
             "e": 0.0,
         },
-        "popular_1h": {
-            "c": 1.0,
-            "d": np.log1p(0.125 / LOG_FLOOR) / np.log1p(1 / LOG_FLOOR),
-            "e": 0.0,
-        },
-        "popular_24h": {"c": 0.0, "d": 0.0},
+        "popular_1h": {"c": 1.0, "d": 0.125, "e": 0.0},
+        "popular_24h": {"c": 1.0, "d": 0.25, "e": 0.0},
+        "popular_7d": {"c": 0.0, "d": 1.0, "e": 0.0},
+        "popular_90d": {"c": 1.0, "d": 0.0, "e": 0.0},
+        "trend": {"c": 1.0, "d": scaled(0.25) - 1, "e": 0.0},
         "fresh": {"c": 0.25, "d": 1.0, "e": 0.0},
+        "age": {"c": np.log(61), "d": 0.0, "e": 0.0},
         "category": {"c": 0.0, "d": 1.0, "e": 0.0},
         # the entry of a has no category: that of the item counts
         "affinity": {"c": 1.0, "d": 2 ** (1 / 30 / 1440) / 3, "e": 0.0},
@@ -113,14 +117,15 @@ def test_every_column_by_hand_agrees() -> None:
     assert found["content_last"]["c"] == float(a @ c)
     assert found["content"]["c"] == float(content.on_grid(a + np.rint(0.8 * 1024) / 1024 * b) @ c)
     assert found["content"]["e"] == 0
-    assert set(found) == set(wanted) | {"content", "content_last", "popular_7d"}
+    assert set(found) == set(wanted) | {"content", "content_last"}
 
 
 def test_without_a_person_every_personal_column_is_empty() -> None:
     w = released(world(FILMS, LISTS, POPULAR), release(FILMS, 1))
     for stranger in (EMPTY_PERSON, person([("a", CODE["dislike"])])):
         found = columns_of(stranger, w)
-        impersonal = {"fresh", "history", "session", "idle", *(f"popular_{w}" for w in WINDOWS)}
+        impersonal = {"fresh", "age", "trend", "history", "session", "idle"}
+        impersonal |= {f"popular_{window}" for window in WINDOWS}
         for column in set(EVERY) - impersonal - {"popular"}:
             assert not any(found[column].values()), column
     off = columns_of(person([("a", CODE["like"])]), w, Ask(now=NOW, personalized=False))

@@ -7,6 +7,7 @@ import pytest
 
 from schemas.identity import category_hash, item_hash
 from schemas.items import Item
+from schemas.state.counting import only
 from schemas.state.tables import ARM, ARM_KEY, NEIGHBOUR, Meta, Published
 from serving.world import unplaced
 from serving.world.catalogue import ItemTable
@@ -49,7 +50,7 @@ def plain(held: Tables) -> dict[str, object]:
             ids[s]: int(home.served[s]) if home and s < len(home.served) else 0
             for s in range(1, held.items.size)
         },
-        "maxima": held.share(np.arange(1, held.items.size, dtype=np.int32), 0).tolist(),
+        "maxima": held.share(np.arange(1, held.items.size, dtype=np.int32), only("1h")).tolist(),
     }
 
 
