@@ -108,7 +108,7 @@ def bad_snapshot(snapshot: str, name: str, what: str) -> BadSnapshot:
 
 
 def names(store: Store) -> dict[str, dict[str, Any]]:
-    """By snapshot, complete or not, its objects: name -> `infra.lake.store.Object`."""
+    """By snapshot, complete or not, its objects: name -> `infra.objects.Object`."""
     found: dict[str, dict[str, Any]] = {}
     for held in store.list(FOLDER):
         _, snapshot, name = held.name.split("/", 2)

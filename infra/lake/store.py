@@ -1,209 +1,37 @@
-"""The objects of a lake, in a folder of this machine or in a bucket.
+"""The objects of a lake, in a folder of this machine or in a bucket (`infra.objects`).
 
-An object is whole or not there. A local object is written under another name, fsynced and renamed. A bucket
-has no rename and needs none: an object appears when its upload is complete. No name is written twice with
-other content, except that of a manifest's entry, whose content then says the same of the same records.
+No name is written twice with other content, except that of a manifest's entry, whose content then says the
+same of the same records.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import hashlib
-import os
-import secrets
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-import pyarrow as pa
-from pyarrow import fs
-
-from infra.files import sync_directory
-from infra.lake.errors import LakeAway, LakeError, LakeFull, LakeReadOnly
+from infra.lake.errors import LakeAway, LakeFull, LakeReadOnly
+from infra.objects import Errors, ObjectStore
 from infra.settings import Settings
 
-PARTIAL_SUFFIX: Final = ".half"
-"""Suffix of the name of a local object that is being written."""
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_READ_ONLY: Final = {errno.EROFS, errno.EACCES, errno.EPERM}
-_REMEDY: Final = "nothing is lost while the log holds it (its retention bounds that)"
+_ERRORS: Final = Errors(
+    noun="lake",
+    variable="FRESHET_LAKE_URL",
+    away=LakeAway,
+    full=LakeFull,
+    read_only=LakeReadOnly,
+    loss="nothing is lost while the log holds it (its retention bounds that)",
+)
 
 
-class Object(NamedTuple):
-    """An object's name, size and time. `at`: when it was written, Unix time in s."""
-
-    name: str
-    bytes: int
-    at: float
-
-
-class Sink:
-    """A file for pyarrow to write to, which computes the object's size and hash."""
-
-    closed = False
-
-    def __init__(self, file: Any) -> None:
-        self._file, self._hash, self.bytes = file, hashlib.sha256(), 0
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data)
-        self._file.write(view)
-        self._hash.update(view)
-        self.bytes += view.nbytes
-        return view.nbytes
-
-    def tell(self) -> int:
-        return self.bytes
-
-    def flush(self) -> None:
-        return None
-
-    def close(self) -> None:
-        return None
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
-
-
-class Store:
+class Store(ObjectStore):
     """The objects under `url`: what pyarrow's `FileSystem.from_uri` takes, or a path.
 
     Errors of every method: `LakeError`, and FileNotFoundError for an object that is not there.
     """
 
     def __init__(self, url: str) -> None:
-        if "://" not in url:
-            url = Path(url).absolute().as_uri()
-        try:
-            self.fs, root = fs.FileSystem.from_uri(url)
-        except (pa.ArrowInvalid, OSError, ValueError) as error:
-            raise LakeAway(
-                "FRESHET_LAKE_URL takes a path, file:// or s3://bucket/prefix?region=..."
-                f" ({type(error).__name__})"
-            ) from None
-        self.root = root.rstrip("/")
-        self.local = self.fs.type_name == "local"
-
-    def path(self, name: str) -> str:
-        """The path of an object in `fs`."""
-        return f"{self.root}/{name}"
-
-    def put(self, name: str, data: bytes) -> None:
-        """Writes an object."""
-        with self.create(name) as sink:
-            sink.write(data)
-
-    @contextlib.contextmanager
-    def create(self, name: str) -> Iterator[Sink]:
-        """Writes the object `name`: it is there once the block ends without an error."""
-        opened = self._local(name) if self.local else self._remote(name)
-        try:
-            with opened as file:
-                yield Sink(file)
-        except OSError as error:
-            raise _unwritable(error, name) from None
-
-    def get(self, name: str) -> bytes:
-        """The content of an object."""
-        with self.open(name) as file:
-            try:
-                data: bytes = file.read()
-            except OSError as error:
-                raise _unreadable(error, name) from None
-        return data
-
-    def open(self, name: str) -> pa.NativeFile:
-        """An object as a file to read from."""
-        try:
-            return self.fs.open_input_file(self.path(name))
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise _unreadable(error, name) from None
-
-    def size(self, name: str) -> int | None:
-        """The size of an object in bytes; None where there is no such object."""
-        try:
-            info = self.fs.get_file_info(self.path(name))
-        except OSError as error:
-            raise _unreadable(error, name) from None
-        return None if info.type == fs.FileType.NotFound else int(info.size)
-
-    def list(self, prefix: str) -> Iterator[Object]:
-        """All objects under the folder `prefix`, also those that are being written."""
-        selector = fs.FileSelector(self.path(prefix), allow_not_found=True, recursive=True)
-        try:
-            found = self.fs.get_file_info(selector)
-        except OSError as error:
-            raise _unreadable(error, prefix) from None
-        for info in found:
-            if info.is_file:
-                name = info.path[len(self.root) + 1 :]
-                yield Object(name, int(info.size), info.mtime_ns / 1e9)
-
-    def delete(self, name: str) -> None:
-        """Deletes an object; no error where it is gone already."""
-        try:
-            self.fs.delete_file(self.path(name))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise _unwritable(error, name) from None
-
-    @contextlib.contextmanager
-    def _local(self, name: str) -> Iterator[Any]:
-        path = Path(self.path(name))
-        _folder(path.parent)
-        partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
-        try:
-            with partial.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            partial.rename(path)
-            sync_directory(path.parent)
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _remote(self, name: str) -> Iterator[Any]:
-        # an error may close the object with half its content: no manifest names it, so it is swept
-        with self.fs.open_output_stream(self.path(name)) as stream:
-            yield stream
+        super().__init__(url, _ERRORS)
 
 
 def open_store(settings: Settings) -> Store:
     """The store of an installation's lake. Errors: `LakeAway`."""
     return Store(settings.lake_url or str(settings.data_dir / "lake"))
-
-
-def _folder(path: Path) -> None:
-    """Makes a folder that survives a power cut."""
-    if path.is_dir():
-        return
-    _folder(path.parent)
-    path.mkdir(exist_ok=True)
-    sync_directory(path.parent)
-
-
-def _unwritable(error: OSError, name: str) -> LakeError:
-    if error.errno in _FULL:
-        return LakeFull(f"the lake is full: {name} cannot be written; {_REMEDY}: make room")
-    if error.errno in _READ_ONLY or "ACCESS_DENIED" in str(error):
-        return LakeReadOnly(
-            f"the lake is read-only: {name} cannot be written; {_REMEDY}: allow writing"
-        )
-    return LakeAway(f"the lake takes nothing: {name} cannot be written ({_why(error)}); {_REMEDY}")
-
-
-def _unreadable(error: OSError, name: str) -> LakeError:
-    return LakeAway(f"the lake does not answer: {name} cannot be read ({_why(error)})")
-
-
-def _why(error: OSError) -> str:
-    """A word for people: the text of a bucket's error may hold an address and a name."""
-    found = [word for word in str(error).split() if word.isupper() and "_" in word]
-    return error.strerror or (found[0] if found else type(error).__name__)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from infra.lake.manifest import Span
 from infra.lake.reader import Lake
-from infra.lake.store import PARTIAL_SUFFIX, Object
+from infra.objects import PARTIAL_SUFFIX, Object
 
 GRACE_SECONDS: Final = 3600.0
 """A reader that listed the chain so long ago has read it, or lists it again."""

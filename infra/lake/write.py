@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.lake.store import Sink, Store
+from infra.lake.store import Store
 from infra.log_reader import Batch
+from infra.objects import Sink
 from schemas.lake import HEADERS, TIME, ManifestEntry, Table
 
 GROUP_ROWS: Final = 16_384

@@ -17,10 +17,11 @@ import pytest
 from infra.apps.inspect.scrape import scrape
 from infra.lake.keep import keep
 from infra.lake.reader import Lake
-from infra.lake.store import PARTIAL_SUFFIX, Store
+from infra.lake.store import Store
 from infra.local import services
 from infra.local.plan import ROOT
 from infra.metrics import ProcessMetrics
+from infra.objects import PARTIAL_SUFFIX
 from schemas.lake import TABLES
 from schemas.topics import EVENTS, SLATES
 from tests.support import lakes
