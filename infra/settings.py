@@ -79,7 +79,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     base_seconds: float = 60.0
     """How often the roll-up stores its tables and trims the delta log: tens of MB through Redis each time."""
     release_dir: str = ""
-    """Folder of the releases, each in a folder named like its id; "" is `data_dir`/releases."""
+    """Folder of the releases on this machine, each in a folder named like its id; "" is
+    `data_dir`/releases."""
+    release_url: str = ""
+    """Where machines share releases: s3://bucket/prefix?region=... as `lake_url`, or a path. A trained
+    release is uploaded, and what a machine lacks is fetched into `release_dir`; "": that folder is all."""
     readout_seconds: float = 3.0
     """How often the roll-up sends the readouts of experiments that have changed."""
     exact_search: int = 20_000
@@ -133,7 +137,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def releases(self) -> Path:
-        """The folder of the releases."""
+        """The folder of the releases on this machine."""
         return Path(self.release_dir) if self.release_dir else self.data_dir / "releases"
 
     @property
@@ -167,7 +171,7 @@ VARIABLES: Final[Mapping[str, str]] = {
 SECRETS: Final = ("token", "pseudonym_keys")
 """Fields that are never shown."""
 FILES: Final[Mapping[str, str]] = {
-    name: f"{VARIABLES[name]}_FILE" for name in (*SECRETS, "redis_url", "lake_url")
+    name: f"{VARIABLES[name]}_FILE" for name in (*SECRETS, "redis_url", "lake_url", "release_url")
 }
 """Field -> the variable that names a file with its value: fields that are secret or may hold a password."""
 

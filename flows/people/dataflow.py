@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
@@ -25,9 +26,11 @@ from flows.people.encoder import CurrentRelease
 from flows.people.fold import VERSION, PeopleFold
 from flows.people.steps import decode, new_fold
 from infra.kafka.kafka_client import ensure_topics
+from infra.releases.fetch import fetch
 from infra.settings import Settings
 from infra.store import redis_client
 from models.release.artefact import load
+from models.release.release import Release
 from schemas.dead_letters import DeadLetter
 from schemas.state.fences import Fence
 from schemas.state.write import Write
@@ -51,7 +54,9 @@ class People(Worker):
         except BaseException:
             super().close()
             raise
-        self._release = CurrentRelease(self.redis, self.keyspace, settings.releases, load)
+        self._release = CurrentRelease(
+            self.redis, self.keyspace, settings.releases, partial(_load, settings)
+        )
 
     def _fold(self, partition: int) -> PeopleFold:
         fence, fetch = self.fences[partition], partial(redis_client.mget, self.redis)
@@ -85,6 +90,11 @@ class People(Worker):
     def close(self) -> None:
         self._release.close()
         super().close()
+
+
+def _load(settings: Settings, path: Path, manifest_sha256: str) -> Release:
+    """Errors: `BadRelease`, `ReleaseUnavailable`."""
+    return load(fetch(settings, path.name, manifest_sha256), manifest_sha256)
 
 
 def dataflow(worker: People) -> Dataflow:

@@ -9,8 +9,11 @@ import asyncio
 import gc
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Set
+from pathlib import Path
 from typing import Final, NamedTuple
 
+from infra.releases.errors import ReleaseUnavailable
+from infra.releases.fetch import fetch
 from infra.settings import Settings
 from models.release.artefact import BadRelease, load
 from models.release.release import Release
@@ -54,6 +57,7 @@ class Releases(Background):
         self._loaded: Mapping[str, LoadedRelease] = {}
         self._current = ""
         self._refused: dict[tuple[str, str], float] = {}
+        self._fetches: dict[tuple[str, str], asyncio.Task[Path]] = {}
 
     @property
     def ready(self) -> bool:
@@ -116,7 +120,10 @@ class Releases(Background):
         if now < self._refused.get((name, sha), 0.0):
             return None
         try:
-            release = await asyncio.to_thread(load, self._settings.releases / name, sha)
+            path = self._fetched(name, sha)
+            if path is None:
+                return None
+            release = await asyncio.to_thread(load, path, sha)
             if foreign := self._unknown(release.features):
                 raise BadRelease(
                     f"{name}: it ranks by {len(foreign)} features that this version lacks",
@@ -126,17 +133,32 @@ class Releases(Background):
                 raise BadRelease(
                     f"{name}: it weighs {len(foreign)} columns that this version lacks", "foreign"
                 )
-        except BadRelease as bad:
+        except (BadRelease, ReleaseUnavailable) as bad:
             self._refuse(name, sha, bad, now)
             return None
         space = SpaceIndex(self._items, release, self._settings.exact_search)
         await self._index(space)
         return LoadedRelease(release, space)
 
+    def _fetched(self, name: str, sha: str) -> Path | None:
+        """The folder of a release; None while it is fetched from the bucket, which holds up nothing else.
+        Errors: `ReleaseUnavailable`."""
+        if not self._settings.release_url:
+            return self._settings.releases / name
+        key = name, sha
+        if key not in self._fetches:
+            coroutine = asyncio.to_thread(fetch, self._settings, name, sha)
+            self._fetches[key] = asyncio.create_task(coroutine)
+        if not self._fetches[key].done():
+            return None
+        return self._fetches.pop(key).result()
+
     def _unknown(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if name not in self._columns]
 
-    def _refuse(self, name: str, sha: str, bad: BadRelease, now: float) -> None:
+    def _refuse(
+        self, name: str, sha: str, bad: BadRelease | ReleaseUnavailable, now: float
+    ) -> None:
         """Logs and counts each refused release once."""
         if (name, sha) not in self._refused:
             log.error("release %s; the release before it serves", bad)

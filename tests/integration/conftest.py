@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyarrow import fs
 
 from infra.kafka import kafka_client
+from infra.local import services
 from infra.settings import Settings
+from tests.conftest import _await, _start, _stop
 from tests.support.http import Server, serving
 from tests.support.outage import Broker
 
@@ -43,3 +48,32 @@ def own(broker_of_my_own: Broker, redis_url: str, tmp_path: Path) -> Settings:
     )
     kafka_client.ensure_topics(settings)
     return settings
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a folder, to be named, in a bucket of the S3 endpoint that the package moto ships; what asks
+    for it has credentials in its environment."""
+    port, log = services.free_port(), tmp_path_factory.mktemp("s3") / "log"
+    command = [
+        str(Path(sys.executable).with_name("moto_server")),
+        "-H",
+        services.HOST,
+        "-p",
+        str(port),
+    ]
+    with log.open("wb") as output:
+        process: subprocess.Popen[bytes] = _start(command, output.fileno())
+    patch = pytest.MonkeyPatch()
+    patch.setenv("AWS_ACCESS_KEY_ID", "test")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    try:
+        _await(lambda: services.port_answers(port), process, log)
+        options = f"endpoint_override={services.HOST}:{port}&scheme=http&region=us-east-1"
+        made, path = fs.FileSystem.from_uri(f"s3://lake?{options}&allow_bucket_creation=true")
+        made.create_dir(path)
+        yield f"s3://lake/{{}}?{options}"
+    finally:
+        patch.undo()
+        _stop(process)

@@ -69,6 +69,7 @@ def write(settings: Settings, trained: TrainedRelease, now: int) -> str:
     import numpy as np
 
     from infra.kafka.changes import current, publish
+    from infra.releases.bucket import upload
     from infra.version import RELEASE
     from models.release import content
     from models.release.write import save
@@ -98,6 +99,7 @@ def write(settings: Settings, trained: TrainedRelease, now: int) -> str:
         ENCODER: trained.learnt.encoder,
     }
     sha = save(settings.releases, manifest, arrays, trained.model)
+    upload(settings, manifest.id)
     released = Released(manifest_sha256=sha, parent=parent, counting=trained.counting)
     publish(settings, "release", manifest.id, released)
     return manifest.id
@@ -105,12 +107,14 @@ def write(settings: Settings, trained: TrainedRelease, now: int) -> str:
 
 def next_id(settings: Settings, now: int, parent: str) -> str:
     """The next free id of the day, YYYY-MM-DD.N, later than `parent`. `now`: ms."""
+    from infra.releases.bucket import in_bucket
     from schemas.control import release_order
 
     day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
     taken = [path.name for path in settings.releases.glob("[0-9]*.*")] + (
         [parent] if parent else []
     )
+    taken += in_bucket(settings)
     day = max([day, *(release_order(parent)[:1] if parent else ())])
     used = [int(name.rpartition(".")[2]) for name in taken if name.startswith(f"{day}.")]
     return f"{day}.{max(used, default=0) + 1}"

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
 import msgspec
 import pytest
-from pyarrow import fs
 
 from flows.offline.sql import Tables
 from flows.people import cold
@@ -21,13 +15,11 @@ from infra.lake.log import open_log
 from infra.lake.reader import Lake
 from infra.lake.store import Store
 from infra.lake.sweep import sweep
-from infra.local import services
 from infra.settings import Settings
 from infra.store import redis_client
 from schemas.identity import partition_of
 from schemas.keys import PLAIN
 from schemas.topics import EVENTS
-from tests.conftest import _await, _start, _stop
 from tests.integration.lake import test_cold
 from tests.integration.lake.test_lake_flow import fill, same
 from tests.laws.world import action
@@ -36,34 +28,6 @@ from tests.support.lakes import DAY, HOUR, everything, put
 from tests.support.running import fill_lake, send_events
 
 pytestmark = pytest.mark.check
-
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A URL of an empty bucket; what asks for it has credentials in its environment."""
-    port, log = services.free_port(), tmp_path_factory.mktemp("s3") / "log"
-    command = [
-        str(Path(sys.executable).with_name("moto_server")),
-        "-H",
-        services.HOST,
-        "-p",
-        str(port),
-    ]
-    with log.open("wb") as output:
-        process: subprocess.Popen[bytes] = _start(command, output.fileno())
-    patch = pytest.MonkeyPatch()
-    patch.setenv("AWS_ACCESS_KEY_ID", "test")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    try:
-        _await(lambda: services.port_answers(port), process, log)
-        options = f"endpoint_override={services.HOST}:{port}&scheme=http&region=us-east-1"
-        made, path = fs.FileSystem.from_uri(f"s3://lake?{options}&allow_bucket_creation=true")
-        made.create_dir(path)
-        yield f"s3://lake/{{}}?{options}"
-    finally:
-        patch.undo()
-        _stop(process)
 
 
 def test_the_flow_writes_to_a_bucket_and_every_reader_reads_from_it(

@@ -1,0 +1,1 @@
+"""Where releases lie: a folder of this machine, and a bucket that machines share."""
