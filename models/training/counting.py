@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from models.arrays import F64, I64
+from models.arrays import F64, I64, U64
 from models.evaluation.ranking import Ranks, gains
-from schemas.state.counting import BUILT_IN, LAG_POWERS, Counting, Mix
+from schemas.state.counting import BUILT_IN, LAG_POWERS, Counting, Gap, Mix
 from schemas.state.tables import WINDOWS
 
 LIST_LENGTH: Final = 50
@@ -42,30 +42,29 @@ MIXES: Final[tuple[Mix, ...]] = tuple(
     for chosen in combinations(range(len(WINDOWS)), size)
 )
 """Each window of popularity alone, and every even mix of several."""
-_SHIFT: Final = 32
+_SHIFT: Final = np.uint64(32)
+_LOW: Final = np.uint64(0xFFFF_FFFF)
 Option = TypeVar("Option")
 
 
-class PairSums(NamedTuple):
-    """Sums of m pairs, those of one owner after those of the other: `owner` (m,) numbers a list, ascending;
-    `partner` (m,) numbers an item. `forward` and `backward` (m, 2, 2): by power of the lag (`LAG_POWERS`),
-    and within a session (0) or beyond it (1)."""
+class ListSums(NamedTuple):
+    """Sums of m pairs, those of one list after those of the other: `keys` (m,) list << 32 | item, ascending;
+    `forward` and `backward` (m,), as `models.aggregates` gives them of the items whose lists they are."""
 
-    owner: I64
-    partner: I64
+    keys: U64
     forward: F64
     backward: F64
 
 
 class Stretch(NamedTuple):
-    """n choices and the sums of pairs at one time before them.
+    """n choices, and the sums of pairs at one time before them, by power of the lag and gap.
 
     `target` (n,) the item chosen; `person` (n,). The entries of their interests: `entry_choice` (e,),
-    ascending; `entry_list` (e,) an owner of `pairs`; `entry_age` (e,) 0 for the newest of a choice.
+    ascending; `entry_list` (e,) a list of `sums`; `entry_age` (e,) 0 for the newest of a choice.
     `hidden_choice`, `hidden_item` (h,): items that are not shown to the person of a choice.
     """
 
-    pairs: PairSums
+    sums: Mapping[tuple[float, Gap], ListSums]
     target: I64
     person: I64
     entry_choice: I64
@@ -75,7 +74,7 @@ class Stretch(NamedTuple):
     hidden_item: I64
 
 
-class _Lists(NamedTuple):
+class _Shares(NamedTuple):
     """Lists as published: `partner` and `share` (k,), those of list n from `start[n]` to `start[n + 1]`."""
 
     partner: I64
@@ -154,7 +153,7 @@ class _Search:
     def __init__(self, stretches: Sequence[Stretch]) -> None:
         self._stretches = stretches
         self.person = np.concatenate([np.empty(0, np.int64), *(it.person for it in stretches)])
-        self._lists: dict[tuple[Any, ...], list[_Lists]] = {}
+        self._lists: dict[tuple[Any, ...], list[_Shares]] = {}
         self._gains: dict[Counting, F64] = {}
 
     def gains(self, counting: Counting) -> F64:
@@ -171,42 +170,43 @@ class _Search:
         return self._gains[counting]
 
 
-def _published(stretch: Stretch, counting: Counting) -> _Lists:
+def _published(stretch: Stretch, counting: Counting) -> _Shares:
     """The best `LIST_LENGTH` partners of each owner, and the share of each in the sum of these."""
-    pairs = stretch.pairs
-    power = LAG_POWERS.index(counting.lag_power)
-    reach = slice(0, 1) if counting.gap == "session" else slice(0, 2)
-    sums = pairs.forward[:, power, reach].sum(1)
-    sums = sums + counting.backward * pairs.backward[:, power, reach].sum(1)
-    order = np.lexsort((pairs.partner, -sums, pairs.owner))
+    found = stretch.sums[counting.lag_power, counting.gap]
+    sums = found.forward + counting.backward * found.backward
+    lists = int(stretch.entry_list.max(initial=-1)) + 1
+    of = (found.keys >> _SHIFT).astype(np.int64)
+    order = np.lexsort((found.keys, -sums, of))
     order = order[sums[order] > 0]
-    owner = pairs.owner[order]
-    lists = int(max(pairs.owner.max(initial=-1), stretch.entry_list.max(initial=-1))) + 1
-    count = np.bincount(owner, minlength=lists)
+    count = np.bincount(of[order], minlength=lists)
     order = order[np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count) < LIST_LENGTH]
-    owner, kept = pairs.owner[order], sums[order]
-    total = np.bincount(owner, kept, lists)
+    of, kept = of[order], sums[order]
+    total = np.bincount(of, kept, lists)
     start = np.concatenate([[0], np.cumsum(np.minimum(count, LIST_LENGTH))])
-    return _Lists(pairs.partner[order], kept / total[owner], start)
+    return _Shares((found.keys[order] & _LOW).astype(np.int64), kept / total[of], start)
 
 
-def _ranks(stretch: Stretch, lists: _Lists, fade: float) -> Ranks:
+def _ranks(stretch: Stretch, lists: _Shares, fade: float) -> Ranks:
     choices = len(stretch.target)
     weight = fade ** stretch.entry_age.astype(np.float64)
     weight /= np.bincount(stretch.entry_choice, weight, choices)[stretch.entry_choice]
     first = lists.start[stretch.entry_list]
     count = lists.start[stretch.entry_list + 1] - first
     rows = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
-    keys = np.repeat(stretch.entry_choice, count) << _SHIFT | lists.partner[rows]
+    keys = _keys(np.repeat(stretch.entry_choice, count), lists.partner[rows])
     keys, which = np.unique(keys, return_inverse=True)
     totals = np.bincount(which, np.repeat(weight, count) * lists.share[rows], len(keys))
-    hidden = stretch.hidden_choice << _SHIFT | stretch.hidden_item
-    shown = ~np.isin(keys, hidden)
+    shown = ~np.isin(keys, _keys(stretch.hidden_choice, stretch.hidden_item))
     keys, totals = keys[shown], totals[shown]
-    wanted = np.arange(choices) << _SHIFT | stretch.target
+    wanted = _keys(np.arange(choices), stretch.target)
     if not len(keys):
         return np.zeros(choices, np.int64)
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    found, choice = keys[at] == wanted, keys >> _SHIFT
+    found, choice = keys[at] == wanted, (keys >> _SHIFT).astype(np.int64)
     above = np.bincount(choice, totals > totals[at][choice], choices).astype(np.int64)
     return np.where(found, above + 1, 0)
+
+
+def _keys(upper: I64, lower: I64) -> U64:
+    keys: U64 = upper.astype(np.uint64) << _SHIFT | lower.astype(np.uint64)
+    return keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import product
 
 import msgspec
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from models.training import counting as chosen_counting
 from models.training.counting import (
     MIXES,
-    PairSums,
+    VALUES,
+    ListSums,
     Stretch,
     choose_counting,
     choose_mix,
@@ -24,6 +26,7 @@ from schemas.state.counting import BUILT_IN, LAG_POWERS, Counting, only
 from schemas.state.tables import WINDOWS
 
 NONE = np.empty(0, np.int64)
+SUMS = tuple(product(LAG_POWERS, VALUES["gap"]))
 
 
 def stretch(seed: int, choices: int = 30, lists: int = 8, items: int = 12) -> Stretch:
@@ -31,11 +34,14 @@ def stretch(seed: int, choices: int = 30, lists: int = 8, items: int = 12) -> St
     chance = np.random.default_rng(seed)
     there = np.argwhere(chance.random((lists, items)) < 0.7)
     there = there[there[:, 0] % 4 != 3]  # some lists are empty
-    sums = chance.integers(0, 4, (2, len(there), 2, 2)).astype(np.float64)
+    keys = (there[:, 0] << 32 | there[:, 1]).astype(np.uint64)
+    sums = {
+        of: ListSums(keys, *chance.integers(0, 4, (2, len(keys))).astype(np.float64)) for of in SUMS
+    }
     sizes = chance.integers(0, 4, choices)
     hidden = np.argwhere(chance.random((choices, items)) < 0.1)
     return Stretch(
-        PairSums(there[:, 0], there[:, 1], sums[0], sums[1]),
+        sums,
         chance.integers(0, items, choices),
         np.arange(choices) // 3,
         np.repeat(np.arange(choices), sizes),
@@ -48,14 +54,11 @@ def stretch(seed: int, choices: int = 30, lists: int = 8, items: int = 12) -> St
 
 def plain_ranks(of: Stretch, counting: Counting, length: int) -> list[int]:
     """The slow definition: list by list, choice by choice."""
-    power = LAG_POWERS.index(counting.lag_power)
-    reaches = (0,) if counting.gap == "session" else (0, 1)
+    sums = of.sums[counting.lag_power, counting.gap]
     lists = defaultdict(list)
-    for n, (owner, partner) in enumerate(zip(of.pairs.owner, of.pairs.partner, strict=True)):
-        forward = sum(of.pairs.forward[n, power, reach] for reach in reaches)
-        backward = sum(of.pairs.backward[n, power, reach] for reach in reaches)
+    for key, forward, backward in zip(*sums, strict=True):
         if total := forward + counting.backward * backward:
-            lists[int(owner)].append((-total, int(partner)))
+            lists[int(key) >> 32].append((-total, int(key) & 0xFFFF_FFFF))
     for owner, rows in lists.items():
         best = sorted(rows)[:length]
         whole = sum(total for total, _ in best)
@@ -106,10 +109,11 @@ def test_lists_are_as_long_as_published_ones(monkeypatch: pytest.MonkeyPatch) ->
 def habits(forward: tuple[float, float], backward: tuple[float, float], people: int) -> Stretch:
     """Everybody chooses item 1 after item 0, of which item 2 has sums of 1. Sums: (within, beyond)."""
     many = np.arange(people)
-    sums = np.ones((2, 2, 2, 2))
-    sums[0, 0], sums[1, 0] = np.array([forward] * 2), np.array([backward] * 2)
+    keys = np.array([1, 2], np.uint64)
+    session = ListSums(keys, np.array([forward[0], 1]), np.array([backward[0], 1]))
+    every = ListSums(keys, np.array([sum(forward), 2]), np.array([sum(backward), 2]))
     return Stretch(
-        PairSums(np.array([0, 0]), np.array([1, 2]), sums[0], sums[1]),
+        {(power, gap): session if gap == "session" else every for power, gap in SUMS},
         np.ones(people, np.int64),
         many,
         many,
@@ -130,8 +134,7 @@ def test_direction_and_gap_follow_peoples_habits() -> None:
 
 
 def test_within_sessions_is_chosen_where_what_lies_beyond_misleads() -> None:
-    of = habits((2.0, 0.0), (0.0, 0.0), 50)
-    misled = of._replace(pairs=of.pairs._replace(forward=of.pairs.forward * [1.0, 9.0]))
+    misled = habits((2.0, -1.0), (0.0, 0.0), 50)
     assert ranks(misled, BUILT_IN).tolist() == [2] * 50
     found, figures = choose_counting([misled])
     assert found.gap == "session"
@@ -142,8 +145,7 @@ def test_the_built_in_stays_where_chance_or_one_person_decides() -> None:
     assert choose_counting([]) == (BUILT_IN, {"start": 0.0, "chosen": 0.0})
     nothing = stretch(0, choices=0)
     assert choose_counting([nothing])[0] == BUILT_IN
-    of = habits((2.0, 0.0), (0.0, 0.0), 50)
-    misled = of._replace(pairs=of.pairs._replace(forward=of.pairs.forward * [1.0, 9.0]))
+    misled = habits((2.0, -1.0), (0.0, 0.0), 50)
     alone = misled._replace(person=np.zeros(50, np.int64))
     assert choose_counting([alone])[0] == BUILT_IN
 
