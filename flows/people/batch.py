@@ -201,6 +201,7 @@ class Effects:
                 np.array([action], np.uint8),
                 np.array([facts.BACK], np.uint8),
                 np.zeros((1, window.MAX_LAG), np.uint64),
+                np.zeros(1, np.int64),
             )
         )
 
@@ -208,9 +209,11 @@ class Effects:
         """Adds facts of the actions, at most 3 of a person, item and UTC day."""
         counts = np.ones(len(columns), np.bool_)
         partners = np.zeros((len(columns), window.MAX_LAG), np.uint64)
+        reach = np.zeros(len(columns), np.int64)
         if len(folded.recent):
             counts[folded.entered] = folded.counts
             partners[folded.entered] = folded.partners
+            reach[folded.entered] = folded.reach
             self._tally_capped(folded)
         reversible = counts & REVERSIBLE[columns.action]
         if reversible.any():
@@ -223,6 +226,7 @@ class Effects:
                 columns.action[counts],
                 columns.flags[counts],
                 partners[counts],
+                reach[counts],
             )
         )
 
@@ -242,8 +246,10 @@ class Effects:
             np.concatenate([chunk[i] for chunk in self._chunks]) for i in range(5)
         )
         order = np.argsort(offset, kind="stable")
-        partners = np.concatenate([chunk[5] for chunk in self._chunks])[order]
+        partners, reach = (np.concatenate([it[i] for it in self._chunks])[order] for i in (5, 6))
         present = partners != 0
+        owner, lag = np.nonzero(present)
+        within = lag < reach[owner]
         return facts.Actions(
             (offset[order] - self._first).astype(np.uint32),
             item[order],
@@ -252,7 +258,7 @@ class Effects:
             flags[order].astype(np.uint8),
             present.sum(1, dtype=np.uint8),
             partners[present],
-            (np.nonzero(present)[1] + 1).astype(np.uint8),
+            (lag + 1 | np.where(within, facts.SAME_SESSION, 0)).astype(np.uint8),
         )
 
 

@@ -39,7 +39,7 @@ from schemas.state.write import StreamEntry, Write
 from schemas.times import DAY_MS
 from schemas.version import Upgrades
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Of this fold: a change of what it stores needs a new version."""
 UPGRADES: Final[Upgrades[dict[bytes, bytes]]] = {}
 """Keys and values of a partition as an earlier version stored them -> as this version stores them

@@ -21,7 +21,7 @@ from models.aggregates.waiting import Limits
 from schemas.alphabet import Millis
 from schemas.errors import FreshetError
 from schemas.state import facts, fences, tables
-from schemas.state.counting import FORMAT_1
+from schemas.state.counting import BUILT_IN, Counting
 
 CHUNK_BYTES: Final = 1 << 20
 """Of one key of the base: Redis writes it in about a millisecond, and serves others in between."""
@@ -98,12 +98,14 @@ class Rollup:
         while self.read() >= MAX_ENTRIES_PER_LOG and time.monotonic() < until:
             pass
 
-    def publish(self) -> bool:
-        """Publishes the changes as the next version; False where nothing changed, or the positions are behind
-        the last version. Errors: `WritesLost`, `Overtaken`."""
-        if self._behind() or not (self.tables.changed or self._moved()):
+    def publish(self, counting: Counting = BUILT_IN) -> bool:
+        """Publishes the changes as the next version, lists of neighbours under `counting`; False where
+        nothing changed, or the positions are behind the last version. Errors: `WritesLost`, `Overtaken`."""
+        if self._behind() or not (
+            self.tables.changed or self.tables.lists_others(counting) or self._moved()
+        ):
             return False
-        published = self.tables.publish(self.version + 1, FORMAT_1)
+        published = self.tables.publish(self.version + 1, counting)
         published.meta.published_at = _now()
         meta = tables.ENCODER.encode(published.meta)
         with self._redis.pipeline(transaction=True) as pipe:

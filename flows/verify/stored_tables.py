@@ -17,15 +17,16 @@ from infra.store import redis_client
 from infra.store.redis_client import Client
 from models.aggregates.covisit import PAIR_HALF_LIFE
 from models.aggregates.moments import moments
-from models.aggregates.pair_sums import parts, reversed_keys
+from models.aggregates.pair_sums import parts
 from models.aggregates.popularity import HALF_LIVES
 from models.aggregates.tables import Tables
 from models.aggregates.waiting import WaitingFacts
-from models.reference.sums import WINDOW_COUNT, Landmarks, Sums, grown
+from models.reference.sums import PAIR_COLUMNS, WINDOW_COUNT, Landmarks, PairColumns, Sums, grown
 from schemas.keys import Keyspace, TablesKeys
 from schemas.state import tables
+from schemas.state.counting import LAG_POWERS
 from schemas.state.facts import currency_code
-from schemas.state.tables import ARM, ARM_KEY, MOMENTS_KEY
+from schemas.state.tables import ARM, ARM_KEY, MOMENTS_KEY, PairCounting
 
 _BAD: Final = (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 WAITING_COUNTS: Final = (
@@ -38,8 +39,10 @@ WAITING_COUNTS: Final = (
 MAX_READ_TRIES: Final = 50
 """A base that is replaced during the read is read again."""
 
-Pairs = dict[int, dict[int, float]]
-"""item -> partner -> sum; each pair both ways."""
+Pairs = dict[int, dict[int, PairColumns]]
+"""Item visited first -> the other one -> sums; without pairs whose sums are 0."""
+Listed = tuple[int, float, float, float]
+"""A row of `schemas.state.tables.NEIGHBOUR`."""
 Arm = tuple[int, int, int, int, int, int, int, float, float]
 Moments = tuple[int, list[int], list[list[int]]]
 
@@ -53,12 +56,14 @@ class Stored(NamedTuple):
     marks: Landmarks
     popularity: dict[int, list[float]]
     pairs: Pairs | None
-    neighbours: dict[int, list[tuple[int, float]]] | None
+    neighbours: dict[int, list[Listed]] | None
     arms: dict[tuple[int, int], Arm]
     moments: dict[tuple[int, int, int], Moments]
     money: dict[str, tuple[int, int, int]]
     counts: dict[str, int]
     waiting: WaitingFacts | None = None
+    countings: Sequence[PairCounting] = ()
+    """Under one of which each of `neighbours` is made."""
 
 
 def base(client: Client, partitions: int, keyspace: Keyspace, found: Findings) -> Stored | None:
@@ -151,6 +156,8 @@ def _published(
         _moments(experiments),
         meta.money,
         counts_of(meta),
+        None,
+        meta.countings,
     )  # fmt: skip
 
 
@@ -169,12 +176,14 @@ def _checked(stored: Stored, partitions: int) -> Stored:
 
 
 def _pairs(held: Tables, items: NDArray[np.uint64]) -> Pairs:
-    keys, sums = held.pairs.session.settle()
-    both = sums[0] + sums[0, np.searchsorted(keys, reversed_keys(keys))]
-    first, second = (items[half].tolist() for half in parts(keys))
     found: Pairs = {}
-    for item, partner, sum_ in zip(first, second, both.tolist(), strict=True):
-        found.setdefault(item, {})[partner] = sum_
+    for at, table in ((0, held.pairs.session), (len(LAG_POWERS), held.pairs.beyond)):
+        keys, sums = table.settle()
+        there = sums.any(axis=0)
+        first, second = (items[half].tolist() for half in parts(keys[there]))
+        for item, partner, terms in zip(first, second, sums.T[there].tolist(), strict=True):
+            columns = found.setdefault(item, {}).setdefault(partner, [0.0] * PAIR_COLUMNS)
+            columns[at : at + len(terms)] = terms
     return found
 
 
@@ -215,15 +224,18 @@ def sums_of(stored: Stored, marks: Landmarks) -> Sums:
     made = Sums(marks)
     made.popularity = _rescaled(stored.popularity, stored.marks.items, marks.items)
     factor = grown(stored.marks.pairs - marks.pairs, PAIR_HALF_LIFE)
-    # `stored` has each pair both ways, `Sums` once
-    made.pairs = {
-        item: {partner: sum_ * factor for partner, sum_ in sums.items() if item < partner}
-        for item, sums in (stored.pairs or {}).items()
-    }
+    made.pairs = rescaled_pairs(stored.pairs or {}, factor)
     made.arms = {name: list(arm[:7]) for name, arm in stored.arms.items()}
     made.money = {currency_code(name): list(sums) for name, sums in stored.money.items()}
     made.before = dict(stored.moments)
     return made
+
+
+def rescaled_pairs(pairs: Pairs, factor: float) -> Pairs:
+    return {
+        item: {partner: [sum_ * factor for sum_ in columns] for partner, columns in its.items()}
+        for item, its in pairs.items()
+    }
 
 
 def _rescaled(

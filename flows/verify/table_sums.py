@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isclose
 from typing import Final
 
 from flows.verify import waiting
 from flows.verify.report import Findings
-from flows.verify.stored_tables import Pairs, Stored, growth
+from flows.verify.stored_tables import Listed, Pairs, Stored, growth, rescaled_pairs
 from flows.verify.waiting import PartitionWaits
-from models.aggregates.covisit import NEIGHBOURS_PER_ITEM, PAIR_HALF_LIFE
+from models.aggregates.covisit import LARGEST_SHARE, NEIGHBOURS_PER_ITEM, PAIR_HALF_LIFE
 from models.aggregates.popularity import HALF_LIVES
-from models.reference.sums import Sums, grown
+from models.reference.sums import PAIR_COLUMNS, Sums, grown
+from schemas.state.counting import BUILT_IN, LAG_POWERS
 from schemas.state.facts import STATES, currency_name
 
 SUM_TOLERANCE: Final = 1e-9
 UNDERFLOW_TOLERANCE: Final = 1e-290
 """Absolute: sums so small have lost digits to underflow."""
 SHARE_TOLERANCE: Final = 1e-6
+HALF_TOLERANCE: Final = 1e-3
+"""Relative: shares are published in half precision too."""
+PAIR_NAMES: Final = tuple(
+    f"{gap} lag^-{power}" for gap in ("session", "beyond") for power in LAG_POWERS
+)
+_NO_SUMS: Final = [0.0] * PAIR_COLUMNS
 
 
 def compare(
@@ -54,26 +62,33 @@ def _popularity(findings: Findings, stored: Stored, sums: Sums) -> None:
 
 
 def _pairs(findings: Findings, stored: Stored, held: Pairs, sums: Sums) -> None:
-    factor, partners = grown(stored.marks.pairs - sums.marks.pairs, PAIR_HALF_LIFE), sums.partners()
-    for item in held.keys() | partners.keys():
-        ours = {partner: sum_ * factor for partner, sum_ in held.get(item, {}).items()}
-        findings.compare_sums(
-            "pairs", "sum", ours, partners.get(item, {}), stored.keys["pairs"],
-            place=f"{item}", close=SUM_TOLERANCE, tiny=UNDERFLOW_TOLERANCE,
-        )  # fmt: skip
+    factor = grown(stored.marks.pairs - sums.marks.pairs, PAIR_HALF_LIFE)
+    rescaled = rescaled_pairs(held, factor)
+    for item in held.keys() | sums.pairs.keys():
+        ours, theirs = rescaled.get(item, {}), sums.pairs.get(item, {})
+        for column, name in enumerate(PAIR_NAMES):
+            one, other = (
+                {partner: its.get(partner, _NO_SUMS)[column] for partner in ours.keys() | theirs}
+                for its in (ours, theirs)
+            )
+            findings.compare_sums(
+                "pairs", name, one, other, stored.keys["pairs"],
+                place=f"{item}", close=SUM_TOLERANCE, tiny=UNDERFLOW_TOLERANCE,
+            )  # fmt: skip
 
 
 def _neighbours(
-    findings: Findings, stored: Stored, held: Mapping[int, list[tuple[int, float]]], sums: Sums
+    findings: Findings, stored: Stored, held: Mapping[int, list[Listed]], sums: Sums
 ) -> None:
-    partners = {
-        item: positive
-        for item, them in sums.partners().items()
-        if (positive := {partner: sum_ for partner, sum_ in them.items() if sum_ > 0})
-    }
-    for item in held.keys() | partners.keys():
-        there = _first_wrong_place(held.get(item, []), partners.get(item, {}))
-        place, one, other = there or ("", 0, 0)
+    countings = stored.countings or [BUILT_IN.pairs]
+    expected = [(counting.backward, sums.partners(counting)) for counting in countings]
+    for item in held.keys() | expected[0][1].keys():
+        # a list that waits is one of an earlier counting
+        wrong = [
+            _first_wrong_place(held.get(item, []), partners.get(item, {}), backward)
+            for backward, partners in expected
+        ]
+        place, one, other = (all(wrong) and wrong[0]) or ("", 0, 0)
         findings.compare(
             "neighbours",
             place,
@@ -86,18 +101,29 @@ def _neighbours(
 
 
 def _first_wrong_place(
-    held: Sequence[tuple[int, float]], partners: Mapping[int, float]
+    held: Sequence[Listed], partners: Mapping[int, tuple[float, float]], weight: float
 ) -> tuple[str, float, float] | None:
     """The first place where a list differs from the best partners, best first, with their shares of the sum.
-    Partners with equal sums may come in any order."""
-    if len(held) != min(len(partners), NEIGHBOURS_PER_ITEM):
-        return "length", len(held), min(len(partners), NEIGHBOURS_PER_ITEM)
-    total = sum(partners.get(partner, 0.0) for partner, _ in held)
-    remaining = dict(partners)
-    for place, (partner, score) in enumerate(held):
+    Partners with equal sums may come in any order. `weight`: of the backward sums."""
+    scores = {
+        partner: score
+        for partner, (forward, backward) in partners.items()
+        if (score := forward + weight * backward) > 0
+    }
+    if len(held) != min(len(scores), NEIGHBOURS_PER_ITEM):
+        return "length", len(held), min(len(scores), NEIGHBOURS_PER_ITEM)
+    total = sum(scores.get(partner, 0.0) for partner, *_ in held)
+    remaining = dict(scores)
+    for place, (partner, score, *shares) in enumerate(held):
         share = remaining.pop(partner, 0.0) / total if total else 0.0
         if abs(share - score) > SHARE_TOLERANCE:
             return f"share {place}", score, share
+        for name, one, sum_ in zip(
+            ("forward", "backward"), shares, partners.get(partner, (0.0, 0.0)), strict=True
+        ):
+            other = min(sum_ / total, LARGEST_SHARE)
+            if not isclose(one, other, rel_tol=HALF_TOLERANCE, abs_tol=SHARE_TOLERANCE):
+                return f"{name} {place}", one, other
         if place and score > held[place - 1][1] + SHARE_TOLERANCE:
             return f"order {place}", score, held[place - 1][1]
     best = max(remaining.values(), default=0.0) / total if total else 0.0

@@ -19,7 +19,8 @@ PAIR_HALF_LIFE: Final = 1825 * 86_400.0
 NEIGHBOURS_PER_ITEM: Final = 50
 _SHIFT: Final = np.uint64(32)
 _ONE: Final = np.float32(1).view(np.uint32)
-_LARGEST: Final = float(np.finfo(np.float16).max)
+LARGEST_SHARE: Final = float(np.finfo(np.float16).max)
+"""A larger one, of what hardly counts in the score, is published as this."""
 _LAGS: Final = np.arange(1, 256)
 _WEIGHTS: Final = np.array([[0.0, *_LAGS**-power] for power in LAG_POWERS])
 """(lag powers, lags): `nearness` by lag."""
@@ -85,8 +86,8 @@ class Pairs:
         total = _totals(sums[order], count)
         rows = np.empty(len(order), NEIGHBOUR)
         rows["item"], rows["score"] = hashes[partner[order]], sums[order] / total
-        rows["forward"] = np.minimum(found.forward[order] / total, _LARGEST)
-        rows["backward"] = np.minimum(found.backward[order] / total, _LARGEST)
+        rows["forward"] = np.minimum(found.forward[order] / total, LARGEST_SHARE)
+        rows["backward"] = np.minimum(found.backward[order] / total, LARGEST_SHARE)
         data, end_offsets = rows.tobytes(), NEIGHBOUR.itemsize * np.cumsum(count)
         starts = end_offsets - NEIGHBOUR.itemsize * count
         return [data[i:j] for i, j in zip(starts.tolist(), end_offsets.tolist(), strict=True)]

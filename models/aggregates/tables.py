@@ -115,8 +115,9 @@ class Tables:
         self.popularity.add(counted.item, terms[counted.facts], items)
         if len(counted.rows):
             self.popularity.add(counted.rows, counted.sums, items)
-        within = np.ones(len(pairs.lag), np.bool_)
-        changed = self.pairs.add(pairs.partner, pairs.item, pairs.lag, within, pairs.time)
+        within = pairs.lag & facts.SAME_SESSION != 0
+        lag = pairs.lag & np.uint8(facts.LAG)
+        changed = self.pairs.add(pairs.partner, pairs.item, lag, within, pairs.time)
         for numbers in (np.unique(counted.item), counted.rows, changed):
             self._dirty_items.update(numbers.tolist())
 
@@ -158,6 +159,10 @@ class Tables:
         )
         self._dirty_items.clear()
         return published
+
+    def lists_others(self, counting: Counting) -> bool:
+        """Whether the last publication was under another counting."""
+        return self._due.countings[:1] not in ([], [counting.pairs])
 
     @property
     def changed(self) -> bool:

@@ -15,7 +15,7 @@ Codes = NDArray[np.uint32]
 
 
 class PairFacts(NamedTuple):
-    """Pairs of actions: dense numbers of both items, time (s) and lag of each pair."""
+    """Pairs of actions: dense numbers of both items, time (s) and `schemas.state.facts.Actions.lag`."""
 
     item: I64
     partner: I64

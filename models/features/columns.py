@@ -103,7 +103,9 @@ class Folded:
     full: Mask = field(default_factory=lambda: np.empty(0, np.bool_))
     """(m,) whether the overflow of the action's day was full."""
     partners: U64 = field(default_factory=lambda: np.empty((0, 0), np.uint64))
-    """(m, lag) items visited with the action; 0 where there is none."""
+    """(m, lag) items visited before the action; 0 where there is none."""
+    reach: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    """(m,) so many of the lags are within the action's session."""
     evicted_who: I64 = field(default_factory=lambda: np.empty(0, np.int64))
     """(k,) ascending: the row of each entry in `evicted`."""
     evicted: NDArray[np.void] = field(default_factory=lambda: np.empty(0, ENTRY))

@@ -117,22 +117,21 @@ def _pair(
     present: Mask,
     place: I64,
 ) -> None:
-    """`partners` of the actions `at`, one a person."""
+    """`partners` and `reach` of the actions `at`, one a person."""
     speaks = INFORMATIVE[acts.action[at]] & folded.counts_of(at)
     items = np.where(INFORMATIVE[old[2] & 255], old[1], 0).astype(np.uint64)
     back = np.zeros((len(at), MAX_LAG), np.uint64)
     ordered = np.flatnonzero(speaks & folded.in_order[at])
     chosen = (present & (old[3] & IN_SESSION != 0))[ordered]
-    back[ordered] = window.newest_chosen(
-        items[ordered], chosen, folded.session_rank[at[ordered], None]
-    )
+    back[ordered] = window.newest_chosen(items[ordered], chosen)
     older = np.flatnonzero(speaks & ~folded.in_order[at] & ~acts.late[at])
     slot = place[older, None] + np.arange(MAX_LAG)
     there = slot < np.count_nonzero(present[older], 1)[:, None]
     slot = np.minimum(slot, RING_SIZE - 1)
     time = np.take_along_axis(old[0][older], slot, 1)
     before = np.concatenate((acts.time[at[older], None], time[:, :-1]), 1)
-    there &= np.logical_and.accumulate(before - time <= GAP_MS, axis=1)
+    near = np.logical_and.accumulate(there & (before - time <= GAP_MS), axis=1)
+    folded.reach[at[older]] = np.count_nonzero(near, 1)
     back[older] = np.where(there, np.take_along_axis(items[older], slot, 1), 0)
     folded.partners[at] = window.nearest(back, acts.item[at])
 
@@ -204,10 +203,10 @@ def _one_by_one(
         counts, in_order = bool(folded.counts_of(i)), bool(folded.in_order[i])
         new = (*new[:5], IN_SESSION * in_order + COUNTED * counts)
         if counts and not late and INFORMATIVE[new[3]]:
-            near = _before(held, new)
             if in_order:
                 near = [key for key in held if key[5] & IN_SESSION][::-1]
-                near = near[: int(folded.session_rank[i])]
+            else:
+                near, folded.reach[i] = _before(held, new)
             _fill(folded.partners[i], near[:MAX_LAG], item)
         if not late:
             n += 1
@@ -226,16 +225,17 @@ def _one_by_one(
     ring.write(row, held, n)
 
 
-def _before(held: Sequence[Key], new: Key) -> list[Key]:
-    """The entries before the place of `new`, the nearest first, up to a gap that ends a session."""
-    near: list[Key] = []
+def _before(held: Sequence[Key], new: Key) -> tuple[list[Key], int]:
+    """The 16 entries before the place of `new`, the nearest first, and how many of them come before a gap
+    that ends a session."""
+    end = bisect(held, new)
+    near = list(reversed(held[max(0, end - MAX_LAG) : end]))
     at = new[0]
-    for key in reversed(held[: bisect(held, new)]):
-        if at - key[0] > GAP_MS or len(near) == MAX_LAG:
-            break
-        near.append(key)
+    for reach, key in enumerate(near):
+        if at - key[0] > GAP_MS:
+            return near, reach
         at = key[0]
-    return near
+    return near, len(near)
 
 
 def _fill(partners: U64, near: Sequence[Key], item: int) -> None:

@@ -1,9 +1,10 @@
-"""Co-visitation: the items visited together with an action.
+"""Co-visitation: the items visited before an action.
 
 The partners of an action in order are at most 10 distinct other items with positive weight, of the newest
-16 entries of the list that were in order (`IN_SESSION`), as far as its session reaches. Those of an older
-action are found by time: of the 16 entries before its place, up to the first gap between two neighbours
-that ends a session. The lag counts these entries, 1 for the nearest.
+16 entries of the list that were in order (`IN_SESSION`), however long ago. Those of an older action are found
+by time: of the 16 entries before its place. The lag counts these entries, 1 for the nearest. As far as the
+session of the action reaches, to an older one up to the first gap between two neighbours that ends a session,
+both are of one session.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ INFORMATIVE: Final = WEIGHT > 0
 
 
 def update(rows: NDArray[np.void], acts: Columns, folded: Folded) -> None:
-    """Fills `folded.partners` for people whose actions come by time. Comes after session and cap."""
+    """Fills `folded.partners` and `reach` for people whose actions come by time. Comes after session and
+    cap."""
     informative = INFORMATIVE[acts.action]
     item = np.where(informative, acts.item, 0).astype(np.uint64)
     # one strip a person: the newest 16 of the ring, then the batch's; an action looks back along it
@@ -36,14 +38,13 @@ def update(rows: NDArray[np.void], acts: Columns, folded: Folded) -> None:
     strip[base[:, None] + MAX_LAG - 1 - lags] = _newest(rows, folded.before)
     place = np.arange(len(acts)) + MAX_LAG * (acts.who + 1)
     strip[place] = item
-    # no partner is further back than the longest session of the batch
-    width = min(MAX_LAG, int(folded.session_rank.max(initial=0)))
-    lags = lags[:width]
-    back = strip[place[:, None] - 1 - lags]
-    within = (lags < folded.session_rank[:, None]) & (informative & folded.counts)[:, None]
-    partners = np.zeros((len(acts), MAX_LAG), np.uint64)
-    partners[:, :width] = nearest(np.where(within, back, 0), item)
-    folded.partners = partners
+    # no partner is further back than the longest list of the batch
+    width = min(MAX_LAG, int((folded.before[acts.who] + acts.rank).max(initial=0)))
+    back = strip[place[:, None] - 1 - lags[:width]]
+    back[~(informative & folded.counts)] = 0
+    folded.partners = np.zeros((len(acts), MAX_LAG), np.uint64)
+    folded.partners[:, :width] = nearest(back, item)
+    folded.reach = folded.session_rank.copy()
 
 
 def _newest(rows: NDArray[np.void], n: I64) -> U64:
@@ -59,14 +60,14 @@ def _newest(rows: NDArray[np.void], n: I64) -> U64:
         entries = ring.at(rows, some[:, None], n[some, None] - 1 - age)
         chosen = (age < n[some, None]) & (entries["flags"] & IN_SESSION != 0)
         speaking = np.where(INFORMATIVE[entries["action"]], entries["item"], 0)
-        items[some] = newest_chosen(speaking, chosen, MAX_LAG)
+        items[some] = newest_chosen(speaking, chosen)
     return items.astype(np.uint64)
 
 
-def newest_chosen(items: NDArray[Any], chosen: Mask, limit: Any) -> U64:
-    """(k, 16) the newest `chosen` of `items` (k, 50; newest first), at most `limit` of them; then 0."""
+def newest_chosen(items: NDArray[Any], chosen: Mask) -> U64:
+    """(k, 16) the newest `chosen` of `items` (k, 50; newest first); then 0."""
     first = np.argsort(~chosen, axis=1, kind="stable")[:, :MAX_LAG]
-    there = np.take_along_axis(chosen, first, 1) & (np.arange(MAX_LAG) < limit)
+    there = np.take_along_axis(chosen, first, 1)
     found: U64 = np.where(there, np.take_along_axis(items, first, 1), 0).astype(np.uint64)
     return found
 

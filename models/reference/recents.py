@@ -18,6 +18,7 @@ from models.reference.dedupe import Name, name_of
 from models.reference.seen import PURCHASE, SeenEntry, SeenString, bits_of
 from schemas import events
 from schemas.actions import ACTIONS
+from schemas.state.facts import SAME_SESSION
 from schemas.times import DAY_MS
 
 MAX_ITEMS = 20_000
@@ -25,7 +26,8 @@ MAX_ITEMS = 20_000
 _RECENT = [action.recent for action in ACTIONS]
 _POSITIVE = [action.weight > 0 for action in ACTIONS]
 Partners = list[tuple[int, int]]
-"""(item, lag): items visited with an action, and how many entries back; the nearest first."""
+"""(item, lag): items visited before an action, the nearest first. The lag is how many entries back, with the
+bit `SAME_SESSION`."""
 
 
 class ActionContext(NamedTuple):
@@ -169,35 +171,34 @@ class Recents:
         self._last = e.time
 
     def _partners(self, item: int) -> Partners:
-        """Of the actions in order of this session, the newest 16."""
-        if not self._rank:
-            return []
+        """Of the actions in order, the newest 16."""
         found: dict[int, int] = {}
         lag = 0
         for key in reversed(self.keys):
             if key[5] & IN_SESSION:
                 lag += 1
-                _pair(found, item, key, lag)
-                if lag == min(self._rank, MAX_LAG) or len(found) == MAX_PARTNERS:
+                _pair(found, item, key, lag, lag <= self._rank)
+                if lag == MAX_LAG or len(found) == MAX_PARTNERS:
                     break
         return list(found.items())
 
     def _by_time(self, key: Key) -> Partners:
-        """Of the entries before its place up to a gap, the nearest 16."""
+        """Of the entries before its place, the nearest 16; up to a gap they are of its session."""
         found: dict[int, int] = {}
-        time = key[0]
+        time, within = key[0], True
         for lag, other in enumerate(reversed(self.keys[: bisect(self.keys, key)]), 1):
-            if time - other[0] > GAP_MS or lag > MAX_LAG or len(found) == MAX_PARTNERS:
+            if lag > MAX_LAG or len(found) == MAX_PARTNERS:
                 break
-            _pair(found, key[1], other, lag)
+            within = within and time - other[0] <= GAP_MS
+            _pair(found, key[1], other, lag, within)
             time = other[0]
         return list(found.items())
 
 
-def _pair(found: dict[int, int], item: int, other: Key, lag: int) -> None:
-    """Adds another entry to the partners of `item`, where it is one."""
+def _pair(found: dict[int, int], item: int, other: Key, lag: int, within: bool) -> None:
+    """Adds another entry to the partners of `item`, where it is one. `within`: of one session."""
     if other[1] != item and other[1] not in found and _POSITIVE[other[3]]:
-        found[other[1]] = lag
+        found[other[1]] = lag | SAME_SESSION if within else lag
 
 
 def _number(item: int, place: int) -> int:

@@ -13,11 +13,17 @@ from models.aggregates.popularity import GAIN, HALF_LIVES
 from models.features.plain import Event
 from models.reference.outcomes import ReferenceOutcomes
 from models.reference.recents import Partners, facts
+from schemas.state.counting import LAG_POWERS
+from schemas.state.facts import LAG, SAME_SESSION
+from schemas.state.tables import PairCounting
 
+PairColumns = list[float]
+"""The sums of a pair under each of `LAG_POWERS`: within one session, then beyond it."""
+PAIR_COLUMNS: Final = 2 * len(LAG_POWERS)
 WINDOW_COUNT: Final = len(HALF_LIVES)
 _GAIN: Final = GAIN.tolist()
 _RATES: Final = [1 / half_life for half_life in HALF_LIVES.values()]
-_NEARNESS: Final = [0.0, *(lag**-0.5 for lag in range(1, 17))]
+_NEARNESS: Final = [[0.0, *(lag**-power for lag in range(1, 17))] for power in LAG_POWERS]
 _MAX_HALF_LIVES: Final = 1000.0
 """Half-lives from landmark to fact; a float overflows beyond."""
 
@@ -44,15 +50,15 @@ MomentSums = tuple[int, list[int], list[list[int]]]
 
 
 class Sums:
-    """`popularity`: a sum for each window, by item hash; `pairs`: by the hash of an action's item, then of
-    the item visited before it; `arms`: slots by state, and those served by exploration; `money`: purchases,
-    quantity and amount by currency. `taken_back`: by item hash, what was subtracted."""
+    """`popularity`: a sum for each window, by item hash; `pairs`: by the hash of the item visited first, then
+    of the other one, the `PairColumns`; `arms`: slots by state, and those served by exploration; `money`:
+    purchases, quantity and amount by currency. `taken_back`: by item hash, what was subtracted."""
 
     def __init__(self, marks: Landmarks) -> None:
         self.marks = marks
         self.popularity: dict[int, list[float]] = {}
         self.taken_back: dict[int, list[float]] = {}
-        self.pairs: dict[int, dict[int, float]] = {}
+        self.pairs: dict[int, dict[int, PairColumns]] = {}
         self.arms: dict[tuple[int, int], list[int]] = {}
         self.units: dict[tuple[int, int, int], Counter[tuple[int, ...]]] = {}
         """By experiment, version and variant: the number of people with these counts. It is one less for the
@@ -69,13 +75,9 @@ class Sums:
             self.fact(e, partners)
 
     def fact(self, e: Event, partners: Partners) -> None:
-        _, pairs = self._growth(e.time // 1000)
-        mine = e.item
-        _plus(self.popularity, mine, self.terms(e.time // 1000, e.action))
-        if partners:
-            held = self.pairs.setdefault(mine, {})
-            for partner, lag in partners:
-                held[partner] = held.get(partner, 0.0) + _NEARNESS[lag] * pairs
+        _plus(self.popularity, e.item, self.terms(e.time // 1000, e.action))
+        for partner, lag in partners:
+            self.pair(e.item, partner, e.time // 1000, lag)
 
     def terms(self, time: int, action: int) -> list[float]:
         """What an action at `time` (s) adds to each column."""
@@ -89,8 +91,12 @@ class Sums:
             _plus(self.taken_back, item, [-term for term in terms])
 
     def pair(self, item: int, partner: int, time: int, lag: int) -> None:
-        held = self.pairs.setdefault(item, {})
-        held[partner] = held.get(partner, 0.0) + _NEARNESS[lag] * self._growth(time)[1]
+        """Adds an action at `time` (s) on `item`, `lag` after one on `partner`."""
+        weight, at = self._growth(time)[1], 0 if lag & SAME_SESSION else len(LAG_POWERS)
+        terms = [0.0] * PAIR_COLUMNS
+        for power, nearness in enumerate(_NEARNESS):
+            terms[at + power] = nearness[lag & LAG] * weight
+        _plus(self.pairs.setdefault(partner, {}), item, terms)
 
     def slots(self, outcomes: ReferenceOutcomes) -> None:
         """Adds the facts of one person's slates; what they take back is `WaitingReference.back`'s."""
@@ -123,13 +129,18 @@ class Sums:
             total._take(one)
         return total
 
-    def partners(self) -> dict[int, dict[int, float]]:
-        """item -> other item -> sum of the pair in both orders: each pair is there both ways."""
-        found = {item: dict(sums) for item, sums in self.pairs.items()}
-        for item, sums in self.pairs.items():
-            for other, sum_ in sums.items():
-                theirs = found.setdefault(other, {})
-                theirs[item] = theirs.get(item, 0.0) + sum_
+    def partners(self, counting: PairCounting) -> dict[int, dict[int, tuple[float, float]]]:
+        """item -> partner -> the sums of (item, partner) and of (partner, item) under `counting`."""
+        at = LAG_POWERS.index(counting.lag_power)
+        beyond = 1.0 if counting.gap == "any" else 0.0
+        found: dict[int, dict[int, tuple[float, float]]] = {}
+        for first, theirs in self.pairs.items():
+            for second, columns in theirs.items():
+                sum_ = columns[at] + beyond * columns[len(LAG_POWERS) + at]
+                forward, backward = found.setdefault(first, {}).get(second, (0.0, 0.0))
+                found[first][second] = forward + sum_, backward
+                forward, backward = found.setdefault(second, {}).get(first, (0.0, 0.0))
+                found[second][first] = forward, backward + sum_
         return found
 
     def _take(self, other: Sums) -> None:
@@ -141,9 +152,8 @@ class Sums:
             if item not in self.pairs:
                 self.pairs[item] = dict(theirs)
                 continue
-            ours = self.pairs[item]
-            for partner, sum_ in theirs.items():
-                ours[partner] = ours.get(partner, 0.0) + sum_
+            for partner, columns in theirs.items():
+                _plus(self.pairs[item], partner, columns)
         for arm, slots in other.arms.items():
             held = self.arms.get(arm, [0] * 7)
             self.arms[arm] = [a + b for a, b in zip(held, slots, strict=True)]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from schemas.version import Upgrades, upgrade
 
-VERSION: Final = 3
+VERSION: Final = 4
 FIELD: Final = b"d"
 STATES: Final = ("served", "displayed", "clicked", "converted", "last_click", "last_view")
 """Of a slot, each counted once per (slate, item); a fact's `state` is an index into it. A purchase that names
@@ -31,6 +31,10 @@ IMPORTED: Final = 2
 """Bit of a fact's `flags`: the action was imported."""
 BACK: Final = 4
 """Bit of a fact's `flags`: it takes back an earlier fact, of the same item, time and action."""
+SAME_SESSION: Final = 0x80
+"""Bit of a pair's `lag`: both actions are of one session."""
+LAG: Final = 0x7F
+"""The bits of a pair's `lag` with the lag itself."""
 
 
 class Actions(NamedTuple):
@@ -45,7 +49,8 @@ class Actions(NamedTuple):
     pairs: NDArray[np.uint8]
     partner: NDArray[np.uint64]
     lag: NDArray[np.uint8]
-    """1: the action just before."""
+    """Bits `LAG` (1: the action just before) and `SAME_SESSION`. The pairs of an action that are within its
+    session come first."""
 
 
 class Arms(NamedTuple):

@@ -18,6 +18,7 @@ from schemas import events
 from schemas.alphabet import Pseudonym
 from schemas.identity import item_hash
 from schemas.keys import PLAIN
+from schemas.state.facts import SAME_SESSION
 from tests.laws.test_fold_laws import check_facts_and_sets, plain, unflagged
 from tests.laws.world import DAY, T0, Memory, action, fold_log, log_of, person
 
@@ -162,13 +163,14 @@ def test_an_older_action_is_paired_by_time_and_with_no_later_one(
     }
     assert found == {
         "a": {},
-        "b": {"a": 1},
-        "c": {"b": 1, "a": 2},
-        "d": {},
-        "old": {"b": 1, "a": 2},
+        "b": {"a": 1 | SAME_SESSION},
+        "c": {"b": 1 | SAME_SESSION, "a": 2 | SAME_SESSION},
+        "d": {"c": 1, "b": 2, "a": 3},
+        "old": {"b": 1 | SAME_SESSION, "a": 2 | SAME_SESSION},
         "alone": {},
-        "between": {},
-        "e": {"d": 1},  # neither what came late, nor what lies before the gap
+        "between": {"c": 1, "old": 2, "b": 3, "a": 4, "alone": 5},
+        # not what came late; what lies before the gap is beyond the session
+        "e": {"d": 1 | SAME_SESSION, "c": 2, "b": 3, "a": 4},
     }
     row = read_row(memory.values[PLAIN.row(0, person(1))])
     assert (int(row["sessions"]), int(row["session_n"])) == (2, 2)

@@ -20,8 +20,8 @@ from models.reference.sums import Landmarks, Sums, grown
 from models.reference.waiting import WaitingReference
 from schemas.actions import CODE
 from schemas.state import facts
-from schemas.state.facts import BACK, IMPORTED, UNKNOWN, Delta
-from tests.support.pair_rows import pair_rows
+from schemas.state.facts import BACK, IMPORTED, SAME_SESSION, UNKNOWN, Delta
+from tests.support.pair_rows import pair_rows, plain_rows
 
 PARTITIONS, START = 2, 1_760_000_000
 LIMITS = Limits(live=3, imported=4, days=2)
@@ -80,7 +80,8 @@ def event(n: int, step: Step) -> Event:
 def partners_of(step: Step) -> list[tuple[int, int]]:
     if step.back:
         return []
-    return [(it, lag) for lag, it in enumerate(step.partners, 1) if it != step.item]
+    within = SAME_SESSION * (step.item % 2)
+    return [(it, lag | within) for lag, it in enumerate(step.partners, 1) if it != step.item]
 
 
 def entry(first: int, made: Sequence[tuple[int, Step, int]]) -> Delta:
@@ -202,12 +203,7 @@ def test_any_cut_and_order_of_the_partitions_give_what_the_slow_definition_gives
 
     expected = {**dict.fromkeys(rows_of(made), [0.0] * 4), **sums.popularity}
     assert near(expected) == scaled(rows_of(made))
-    pairs = {(i, j): s for i, them in sums.partners().items() for j, s in them.items()}
-    both = dict[tuple[int, int], float]()
-    for (a, b, _, power), sum_ in pair_rows(made).items():
-        if power == 0:
-            both[a, b], both[b, a] = both.get((a, b), 0) + sum_, both.get((b, a), 0) + sum_
-    assert both == pytest.approx(pairs, rel=1e-9)
+    assert pair_rows(made) == pytest.approx(plain_rows(sums), rel=1e-9)
     for p, waiting in enumerate(waits):
         held = {
             (n, item): row

@@ -199,8 +199,8 @@ def test_facts_of_another_version_are_refused_by_name(
     folded: tuple[list[Offline], list[tuple[int, Delta]]],
 ) -> None:
     value = facts.encode(folded[1][0][1])
-    with pytest.raises(ValueError, match=r"is of version 2, this Freshet reads version 3"):
-        facts.decode(b"\2\0" + value[2:])
+    with pytest.raises(ValueError, match=r"is of version 3, this Freshet reads version 4"):
+        facts.decode(b"\3\0" + value[2:])
 
 
 def test_accounts_of_another_version_are_refused_by_name() -> None:

@@ -15,7 +15,7 @@ from models.release.release import rows_of
 from models.training import vectors
 from models.training.vectors import CoVisits, Learnt, Visits
 from schemas.identity import item_hash
-from schemas.state.facts import Actions
+from schemas.state.facts import LAG, SAME_SESSION, Actions
 
 MAX_VISITS: Final = 1_000
 """The latest visits of a person that count: older ones add no information."""
@@ -35,8 +35,8 @@ class Items:
         visits = self._latest(acts.person[before], acts.item[before])
         ones = np.repeat(facts.item, facts.pairs)
         one, other = rows_of(self.hashes, ones), rows_of(self.hashes, facts.partner)
-        there = (one >= 0) & (other >= 0)
-        weight = nearness(facts.lag[there])
+        there = (one >= 0) & (other >= 0) & (facts.lag & SAME_SESSION != 0)
+        weight = nearness(facts.lag[there] & LAG)
         return vectors.learn(self.about, visits, CoVisits(one[there], other[there], weight))
 
     def _latest(self, person: NDArray[np.int64], item: NDArray[np.uint64]) -> Visits:

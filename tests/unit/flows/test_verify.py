@@ -26,7 +26,9 @@ from models.reference.sample import Sample
 from models.reference.sums import Landmarks, Sums
 from schemas import events
 from schemas.keys import PLAIN
+from schemas.state.counting import BUILT_IN
 from schemas.state.fences import Fence
+from schemas.state.tables import PairCounting
 from tests.laws.world import T0, action, person
 
 
@@ -78,12 +80,23 @@ def test_a_difference_of_two_rows_of_sums_names_the_field() -> None:
     assert found.fields == 4
 
 
-def test_a_pair_has_one_sum_whichever_came_first() -> None:
+def test_a_pair_has_a_sum_for_each_order() -> None:
     one, other = Sums(Landmarks.at(0.0)), Sums(Landmarks.at(0.0))
-    one.pairs, other.pairs = {1: {2: 1.0}, 2: {1: 0.5}}, {2: {1: 0.25}, 3: {1: 4.0}}
+    one.pairs = {1: {2: [1.0, 1.5, 2.0, 3.0]}, 2: {1: [0.5, 0.0, 0.0, 0.0]}}
+    other.pairs = {2: {1: [0.25, 1.0, 0.0, 4.0]}, 3: {1: [0.0, 0.0, 0.0, 8.0]}}
     total = Sums.of([one, other])
-    assert total.partners() == {1: {2: 1.75, 3: 4.0}, 2: {1: 1.75}, 3: {1: 4.0}}
-    assert one.pairs == {1: {2: 1.0}, 2: {1: 0.5}}
+    session = PairCounting(lag_power=0.5, backward=0.0, gap="session")
+    assert total.partners(session) == {
+        1: {2: (1.0, 0.75), 3: (0.0, 0.0)},
+        2: {1: (0.75, 1.0)},
+        3: {1: (0.0, 0.0)},
+    }
+    assert total.partners(BUILT_IN.pairs) == {
+        1: {2: (4.5, 5.0), 3: (0.0, 8.0)},
+        2: {1: (5.0, 4.5)},
+        3: {1: (8.0, 0.0)},
+    }
+    assert one.pairs == {1: {2: [1.0, 1.5, 2.0, 3.0]}, 2: {1: [0.5, 0.0, 0.0, 0.0]}}
 
 
 def test_a_report_shows_the_length_of_a_text_unless_it_is_a_pseudonym() -> None:
