@@ -21,7 +21,7 @@ from schemas.times import DAY_MS
 from serving.decide.case import MINUTE_MS, Case
 from serving.decide.pool import Kept, Pool
 from serving.world.catalogue import UNDATED, Floats
-from serving.world.tables import NO_NEIGHBOURS
+from serving.world.tables import NO_NEIGHBOURS, Neighbours
 
 FRESH_HALF_LIFE_DAYS: Final = 30
 """Half-life of the column `fresh`."""
@@ -91,6 +91,40 @@ def covisit_back(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     terms *= np.concatenate([listed.scores for listed in found])
     owners = np.arange(len(found)).repeat(lengths)
     return np.bincount(owners, terms, len(found)).astype(np.float64, copy=False)
+
+
+def next_item(case: Case, pool: Pool, kept: Kept) -> Floats | None:
+    """The forward share in the list of the newest entry: how often the candidate came after it."""
+    return _directed(case, pool, kept, lambda listed: listed.forward, np.ones(1))
+
+
+def forward(case: Case, pool: Pool, kept: Kept) -> Floats | None:
+    """Forward shares in the lists of the interest's entries, averaged by weight."""
+    return _directed(case, pool, kept, lambda listed: listed.forward, case.interest.weights)
+
+
+def backward(case: Case, pool: Pool, kept: Kept) -> Floats | None:
+    """Backward shares in the lists of the interest's entries, averaged by weight."""
+    return _directed(case, pool, kept, lambda listed: listed.backward, case.interest.weights)
+
+
+def _directed(
+    case: Case,
+    pool: Pool,
+    kept: Kept,
+    share: Callable[[Neighbours], NDArray[np.float16]],
+    weights: Floats,
+) -> Floats | None:
+    """(k,) the sum of weight x share over the lists of the newest ``len(weights)`` entries."""
+    if not _has_neighbours(pool):
+        return None
+    lists = case.world.tables.neighbours
+    entries = case.interest.slots[: len(weights)].tolist()
+    found = [share(lists.get(slot, NO_NEIGHBOURS)) for slot in entries]
+    terms = np.concatenate(found) * weights.repeat([len(shares) for shares in found])
+    # the source brings the lists in the order of the entries
+    numbers = pool.numbers["covisit"][: len(terms)]
+    return np.bincount(numbers, terms, len(pool.slots)).astype(np.float64)[kept.numbers]
 
 
 def content(case: Case, pool: Pool, kept: Kept) -> Floats | None:
@@ -275,6 +309,9 @@ COLUMNS: Final = (
     Column("covisit_last", covisit_last, "covisit"),
     Column("covisit_count", covisit_count, "covisit"),
     Column("covisit_back", covisit_back, "covisit"),
+    Column("next", next_item, "covisit"),
+    Column("forward", forward, "covisit"),
+    Column("backward", backward, "covisit"),
     Column("vector", vector, "vector"),
     Column("vector_last", vector_last, "vector"),
     Column("content", content, "content"),

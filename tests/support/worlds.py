@@ -110,7 +110,7 @@ def neighbours(items: Sequence[Item], each: int, seed: int) -> dict[int, bytes]:
         listed["item"] = others
         listed["score"] = np.sort(rng.random(len(others), np.float32))[::-1]
         listed["score"] /= listed["score"][0]
-        listed["forward"] = listed["score"]
+        listed["forward"], listed["backward"] = listed["score"] / 4, listed["score"] * 1.5
         lists[int(own)] = listed[listed["item"] != own].tobytes()
     return lists
 

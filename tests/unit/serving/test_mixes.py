@@ -19,6 +19,7 @@ from schemas.state.tables import WINDOWS, Meta, Published
 from serving.decide.case import Ask, Case
 from serving.decide.columns import LOG_FLOOR
 from serving.decide.decide import decide
+from serving.decide.groups import choose
 from serving.decide.person import EMPTY_PERSON
 from serving.decide.pool import Kept
 from serving.decide.rank import feature_rows
@@ -116,7 +117,7 @@ def test_a_fade_of_0_looks_at_the_newest_action_alone() -> None:
     made = replace(release(ITEMS, 1), counting=Counting(fade=0.0))
     w = released(world(ITEMS, neighbours(ITEMS, 9, 1)), made)
     both = person([("i1", CODE["view"]), ("i2", CODE["view"])])
-    columns = ("covisit", "covisit_best", "covisit_last", "covisit_back")
+    columns = ("covisit", "covisit_best", "covisit_last", "covisit_back", "next", "forward")
 
     def rows(acts: list[str]) -> dict[str, list[float]]:
         case = Case(person([(name, CODE["view"]) for name in acts]), w, Ask(now=NOW))
@@ -192,3 +193,17 @@ def test_items_without_a_date_have_no_age() -> None:
     ages = feature_rows(case, pool, np.arange(len(pool.slots)), ("age",))[:, 0]
     found = dict(zip([w.items.ids[slot] for slot in pool.slots], ages.tolist(), strict=True))
     assert found == {"new": 0.0, "undated": 0.0, "old": pytest.approx(np.log(10))}
+
+
+@quick
+@given(SEEDS, st.booleans())
+def test_covisitation_is_its_two_directions(seed: int, grouped: bool) -> None:
+    s = test_groups.shop(seed) if grouped else test_recommend.setting(seed)
+    case = Case(s.person, s.world, s.ask)
+    pool = retrieve(case, 200)
+    pool = choose(case, pool, np.arange(len(pool.slots))).pool
+    every, columns = np.arange(len(pool.slots)), ("covisit", "forward", "backward")
+    covisit, forward, backward = feature_rows(case, pool, every, columns).T
+    assert covisit == pytest.approx(forward + backward / 2, rel=2e-3, abs=1e-6)
+    last, following = feature_rows(case, pool, every, ("covisit_last", "next")).T
+    assert following == pytest.approx(last / 4, rel=2e-3, abs=1e-6)

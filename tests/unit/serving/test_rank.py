@@ -45,7 +45,8 @@ EVERY = tuple(column.name for column in COLUMNS)
 
 
 def listed(scores: dict[str, float]) -> bytes:
-    return np.array([(item_hash(i), s, s, 0) for i, s in scores.items()], NEIGHBOUR).tobytes()
+    rows = [(item_hash(i), s, s / 4, s * 1.5) for i, s in scores.items()]
+    return np.array(rows, NEIGHBOUR).tobytes()
 
 
 LISTS = {
@@ -86,6 +87,13 @@ def test_every_column_by_hand_agrees() -> None:
         "covisit_last": {"c": 0.5, "d": 0.25, "e": 0.0},
         "covisit_count": {"c": 0.5, "d": 1.0, "e": 0.5},
         "covisit_back": {"c": 0.0, "d": 0.0, "e": (0.75 + 0.25 * 0.6) / 1.6},
+        "next": {"c": 0.5 / 4, "d": 0.25 / 4, "e": 0.0},
+        "forward": {
+            "c": 0.125 / 1.6,
+            "d": (0.0625 + 0.03125 * 0.6) / 1.6,
+            "e": 0.015625 * 0.6 / 1.6,
+        },
+        "backward": {"c": 0.75 / 1.6, "d": (0.375 + 0.1875 * 0.6) / 1.6, "e": 0.09375 * 0.6 / 1.6},
         "popular": {"c": 1.0, "d": 0.25, "e": 0.0},
         "popular_like": {
             "c": 1.0,
@@ -137,7 +145,7 @@ def test_an_item_outside_the_catalogue_weighs_nothing() -> None:
     w = world(FILMS, LISTS, POPULAR)
     acts = [("b", CODE["like"]), ("a", CODE["view"])]
     more = [("long gone", CODE["like"]), *acts, ("to come", CODE["like"])]
-    for column in ("covisit", "covisit_last", "covisit_count", "content"):
+    for column in ("covisit", "covisit_last", "covisit_count", "next", "backward", "content"):
         assert columns_of(person(more), w)[column] == columns_of(person(acts), w)[column]
 
 
