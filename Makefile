@@ -64,7 +64,7 @@ kafka: $(SETUP)
 UV_LOCK = $(BIN)/python infra/lock/uv_like_pip.py pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-emit-index-url --no-annotate --no-header
 lock: $(SETUP)
-	$(UV_LOCK) pyproject.toml --extra dev -o infra/lock/dev.txt
+	$(UV_LOCK) pyproject.toml --extra dev --group compare -o infra/lock/dev.txt
 	$(UV_LOCK) pyproject.toml -c infra/lock/dev.txt -o infra/lock/run.txt
 	$(UV_LOCK) pyproject.toml --extra train -c infra/lock/dev.txt -o infra/lock/train.txt
 	$(UV_LOCK) --group serve -c infra/lock/dev.txt -o infra/lock/serve.txt

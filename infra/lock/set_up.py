@@ -39,9 +39,9 @@ def main() -> None:
         READY.unlink(missing_ok=True)
         fast = has_uv()
         locked, ours_ = ["--require-hashes"], ["--no-deps", "--no-build-isolation", "-e", str(ROOT)]
-        install(
-            ["sync", "--compile-bytecode", *locked, str(LOCK)], [*locked, "-r", str(LOCK)], fast
-        )
+        # the lock is complete, and pip knows no overrides ([tool.uv] in pyproject.toml)
+        by_pip = [*locked, "--no-deps", "-r", str(LOCK)]
+        install(["sync", "--compile-bytecode", *locked, str(LOCK)], by_pip, fast)
         install(["install", *ours_], ours_, fast)
         READY.touch()
 
