@@ -22,12 +22,12 @@ from infra.datasets.rows import Notes, NotReadable
 
 RATING_COLUMNS: Final = ("userId", "movieId", "rating", "timestamp")
 FILM_COLUMNS: Final = ("movieId", "title", "genres")
-_FLAGS: Final = (
+FLAGS: Final = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
     "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )  # fmt: skip
 """Genres of 100K, in the order of their flags."""
-_FLAGS_FROM: Final = 5
+FLAGS_FROM: Final = 5
 _NO_GENRE: Final = ("(no genres listed)", "unknown", "")
 _SUFFIXES: Final = ("", ".gz", ".zst", ".zstd")
 
@@ -119,7 +119,7 @@ def _identifier(sample: list[CellRows], place: int) -> Converter:
 
 def _genres(cells: Sequence[Any], by: str) -> list[str]:
     if by == "|":
-        flags = zip(_FLAGS, cells[_FLAGS_FROM:], strict=False)
+        flags = zip(FLAGS, cells[FLAGS_FROM:], strict=False)
         listed = [name for name, flag in flags if flag == "1"]
     else:
         listed = cells[2].split("|")
@@ -136,7 +136,7 @@ def _rows(
         raise NotReadable("is empty", remedy="check that it was written")
     stretches, decoder = lines.stretches(found), text.Decoder(notes, is_utf8=is_utf8)
     if by:
-        width = len(columns) if by != "|" else _FLAGS_FROM + len(_FLAGS)
+        width = len(columns) if by != "|" else FLAGS_FROM + len(FLAGS)
         yield from delimited.Reader(by, decoder, width, quoted=False).rows(stretches)
         return
     first = head.strip().partition(b"\n")[0].decode(errors="replace")

@@ -45,7 +45,35 @@ def chunks(
             size = path.stat().st_size
             yield from tabular.chunks(_rows(file, wanted, notes, progress, size), columns)
     except (pa.ArrowException, OSError, ValueError):  # ValueError: names that are no UTF-8, too
-        raise NotReadable("is damaged or cut Parquet", remedy="fetch the file again") from None
+        raise _damaged() from None
+
+
+def names(path: Path) -> list[str]:
+    """Of its columns. Errors: `NotReadable` where it is cut or damaged."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        found: list[str] = parquet.read_schema(path).names
+    except (pa.ArrowException, OSError, ValueError):
+        raise _damaged() from None
+    return found
+
+
+def rows(path: Path, columns: list[str], notes: Notes) -> Iterator[CellRows]:
+    """Those columns of every row, in that order, as `chunks` reads them. Errors: as `names`."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
+            yield from _rows(file, columns, notes, lambda count: None, path.stat().st_size)
+    except (pa.ArrowException, OSError, ValueError):
+        raise _damaged() from None
+
+
+def _damaged() -> NotReadable:
+    return NotReadable("is damaged or cut Parquet", remedy="fetch the file again")
 
 
 def _check_types(schema: pa.Schema, columns: Columns) -> None:
