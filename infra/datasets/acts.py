@@ -60,14 +60,16 @@ class Acts(NamedTuple):
     notes: Notes
 
 
-class _SetRead(NamedTuple):
-    """What a file of acts gave. `about`: bare items of its own lines, by place."""
+class SetRead(NamedTuple):
+    """What a set gave. `about`: bare items of its own lines, by place. `equal_acts`: two acts that are equal
+    in all that is read are one."""
 
     gathered: Gathered
     acts: ActColumns
     target: NDArray[np.bool_]
     clock: bool
     about: dict[int, Item]
+    equal_acts: bool = True
 
 
 def read_acts(path: Path, *, layout: str = "") -> Acts:
@@ -90,10 +92,10 @@ def read_acts(path: Path, *, layout: str = "") -> Acts:
     catalogue: Catalogue = {}
     for it in found.items:
         catalogue |= _catalogue(it, notes)
-    return _made(taken, found.acts.shape.layout, catalogue)
+    return made(taken, found.acts.shape.layout, catalogue)
 
 
-def _taken(found: Recognised, notes: Notes) -> _SetRead:
+def _taken(found: Recognised, notes: Notes) -> SetRead:
     shape, about = found.shape, dict[int, Item]()
     clock = roles.TIME in shape.roles or shape.layout == EVENTS_OF_API
     if shape.layout == EVENTS_OF_API:
@@ -109,7 +111,7 @@ def _taken(found: Recognised, notes: Notes) -> _SetRead:
     if not clock:
         acts = gathered.laid_out(acts)
     acts, target = _judged(acts, held, shape, notes)
-    return _SetRead(held, acts, target, clock, about)
+    return SetRead(held, acts, target, clock, about)
 
 
 def _judged(
@@ -140,14 +142,14 @@ def _named(error: NotReadable, path: Path) -> NotReadable:
     return NotReadable(f"{path} {error.sentence}", remedy=error.remedy)
 
 
-def _made(taken: _SetRead, layout: str, catalogue: Catalogue) -> Acts:
+def made(taken: SetRead, layout: str, catalogue: Catalogue) -> Acts:
     """In order of the clock, without acts that equal another one, and without ids that nothing is of."""
     held, acts, target = taken.gathered, taken.acts, taken.target
     last = (acts.item, acts.person) if held.has_rating and taken.clock else ()
     names = (held.items.names, held.people.names)
     keys = [numbering.ranks(of)[column] for of, column in zip(names, last, strict=False)]
     order = np.lexsort((*keys, acts.time))
-    if taken.clock:
+    if taken.clock and taken.equal_acts:
         order = order[gathered.distinct(acts.chosen(order), held)]
     acts, target = acts.chosen(order), target[order]
     people, person = np.unique(acts.person, return_inverse=True)

@@ -13,6 +13,7 @@ from typing import Final
 
 from infra.datasets import generated, movielens
 from infra.datasets.movielens import FILES, Dataset
+from infra.datasets.rows import NotReadable
 
 DOWNLOAD_URL: Final = "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
 FOLDER_NAME: Final = "ml-latest-small"
@@ -49,6 +50,38 @@ def catalogue(
     except NotFetched as error:
         dataset = generated.generated()
         return dataset._replace(source=f"{dataset.source} (MovieLens is not here, and {error})")
+
+
+def located(
+    given: str, environment: Mapping[str, str] = os.environ, here: Path | None = None
+) -> Path:
+    """A file or a folder: as it is called; else the folder of that name beside the one where
+    `movielens.find` finds MovieLens, or in one where it looks.
+
+    Errors: `NotReadable`, with the names that there are.
+    """
+    here = here or Path.cwd()
+    if (path := here / given).exists():
+        return path
+    places = _beside(environment, here)
+    if given and Path(given).name == given:
+        for place in places:
+            if (place / given).is_dir():
+                return (place / given).resolve()
+    names = [it.name for place in places for it in sorted(place.iterdir()) if it.is_dir()]
+    there = ", ".join(dict.fromkeys(names)) or "none"
+    raise NotReadable(
+        f"{given or 'the data'} is not there", remedy=f"name a file, a folder, or one of {there}"
+    )
+
+
+def _beside(environment: Mapping[str, str], here: Path) -> list[Path]:
+    """The folders that hold data sets, in the order in which they are searched."""
+    films = movielens.find(environment, here)
+    given = [Path(environment["DATA"])] if environment.get("DATA") else []
+    places = [*([films.parent] if films else []), *given]
+    places += [here / name for name in movielens.SEARCHED_FOLDERS]
+    return [it for it in dict.fromkeys(place.resolve() for place in places) if it.is_dir()]
 
 
 def fetch(url: str, folder: Path) -> Path:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.offline.history import Log, Record
-from infra.datasets.acts import Acts
+from infra.apps.evaluate.lake import is_lake, read_lake
+from infra.datasets.acts import Acts, read_acts
+from infra.datasets.find import located
 from schemas.actions import ACTIONS, NEGATIVE
 from schemas.events import Action, Source
 from schemas.identity import partition_of, pseudonym
@@ -18,6 +22,22 @@ _KEY: Final = b"freshet evaluate".ljust(32, b".")
 """Of the pseudonyms: an evaluation keeps no person, so that it needs no secret."""
 _IMPORTED: Final = Source(mode="import")
 _CLIENT_NAMES: Final = {code: name for name, code in NEGATIVE.items()}
+
+
+def acts_of(
+    given: str,
+    *,
+    layout: str = "",
+    environment: Mapping[str, str] = os.environ,
+    here: Path | None = None,
+) -> Acts:
+    """The acts of a lake, of a file or a folder, or of the set of this name (`find.located`).
+
+    `layout`: as `read_acts` takes it. Errors: `NotReadable`; of a lake as `read_lake`.
+    """
+    if is_lake(given):
+        return read_lake(given)
+    return read_acts(located(given, environment, here), layout=layout)
 
 
 def to_log(acts: Acts, partitions: int) -> Log:
