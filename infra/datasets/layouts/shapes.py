@@ -55,12 +55,14 @@ _FILM_CELLS: Final = FLAGS_FROM + len(FLAGS)
 
 class Shape(NamedTuple):
     """`layout`: "" where it is none; `by`: between cells, a blank: any blanks; `names`: of the columns, ()
-    without a header; `roles`: what a column holds -> its place; `also`: another layout that fits as well."""
+    without a header; `roles`: what a column holds -> its place; `width`: columns, 0 in a list of ids;
+    `also`: another layout that fits as well."""
 
     layout: str
     by: str = ""
     names: tuple[str, ...] = ()
     roles: Mapping[str, int] = MappingProxyType({})
+    width: int = 0
     also: str = ""
     why: str = (
         "it has no header with names of people and items, and its lines are none of the layouts"
@@ -95,7 +97,7 @@ def by_header(names: Sequence[str], by: str = "") -> Shape | None:
     at = roles.roles(names)
     if {"item_id", "action"} <= set(names) and {"user_id", "anonymous_id"} & set(names):
         return Shape(EVENTS_OF_API, by, tuple(names))
-    made = Shape("", by, tuple(names), at)
+    made = Shape("", by, tuple(names), at, len(names))
     acted = ITEM in at and {PERSON, SESSION, BASKET} & at.keys()
     if not acted:
         return _catalogue(made)
@@ -159,11 +161,11 @@ def _table(head: Sequence[str]) -> Shape | None:
         width = len(rows[0]) if rows else 0
         if width in (3, 4) and _are(_is_iso, rows, 1):
             at = {SESSION: 0, TIME: 1, ITEM: 2, **({CATEGORY: 3} if width == 4 else {})}
-            return Shape(CLICKS, by, (), at)
+            return Shape(CLICKS, by, (), at, width)
         if width == 4 and _are(_is_rating, rows, 2) and _are(_is_moment, rows, 3):
-            return Shape(RATINGS, by, (), {PERSON: 0, ITEM: 1, RATING: 2, TIME: 3})
+            return Shape(RATINGS, by, (), {PERSON: 0, ITEM: 1, RATING: 2, TIME: 3}, width)
         if width == 3 and _are(_is_moment, rows, 2):
-            return Shape(CLICKS, by, (), {PERSON: 0, ITEM: 1, TIME: 2})
+            return Shape(CLICKS, by, (), {PERSON: 0, ITEM: 1, TIME: 2}, width)
     return None
 
 
@@ -172,7 +174,7 @@ def _films(head: Sequence[str]) -> Shape | None:
     for by, width in (("::", 3), ("|", _FILM_CELLS)):
         rows = _rows_of_a_width(head, by)
         if rows and len(rows[0]) == width:
-            return Shape(CATALOGUE, by, (), {ITEM: 0, TITLE: 1, CATEGORY: 2})
+            return Shape(CATALOGUE, by, (), {ITEM: 0, TITLE: 1, CATEGORY: 2}, width)
     return None
 
 
@@ -189,7 +191,7 @@ def _lists(head: Sequence[str]) -> Shape | None:
         # pairs: sorted by person each one's lines are together
         together = sum(a != b for a, b in pairwise(first)) + 1 == len({*first})
         if by == BLANK or by == "\t" or (together and not unique):
-            return Shape(SEQUENCES, by, (), {PERSON: 0, ITEM: 1})
+            return Shape(SEQUENCES, by, (), {PERSON: 0, ITEM: 1}, 2)
         return Shape(BASKETS, by, also=SEQUENCES)
     if by == BLANK:
         return Shape(SEQUENCES, by, also="" if unique else BASKETS)

@@ -24,6 +24,7 @@ from infra.datasets.layouts.roles import (
     PERSON,
     RATING,
     SESSION,
+    TEXT,
     TIME,
     TITLE,
     plain,
@@ -43,8 +44,8 @@ _ACTIONS: Final = {
 """What data sets call actions."""
 _WITHIN_DAY: Final = "timeframe"
 """A column of ms since the session began, beside one of days (Diginetica)."""
-_NO_CATEGORY: Final = "0"
-"""As YOOCHOOSE writes it."""
+_NO_CATEGORY: Final = ("", "0", "S")
+"""As YOOCHOOSE writes none, and an offer of any category."""
 
 
 class Table:
@@ -93,8 +94,8 @@ class Table:
             self.gathered.baskets.code(columns[at[BASKET]]) if BASKET in at else _none(count),
             self._ratings(columns, count),
         )
-        if TITLE in at:
-            self.titles |= zip(item.tolist(), map(str, columns[at[TITLE]]), strict=True)
+        if (said := at.get(TITLE, at.get(TEXT))) is not None:
+            self.titles |= zip(item.tolist(), map(str, columns[said]), strict=True)
         if CATEGORY in at:
             self.categories.update(zip(item.tolist(), columns[at[CATEGORY]], strict=True))
         given = {"header_again": self._headers(columns, count), "other_action": action == _OTHER}
@@ -159,12 +160,11 @@ def rows(found: Opened, shape: Shape, notes: Notes) -> Iterator[CellRows]:
     """The rows of a file after its header, if it has one."""
     if found.is_parquet:
         return parquet.rows(found.path, [*shape.names], notes)
-    width = len(shape.names) or 1 + max(shape.roles.values())
     if shape.by == BLANK:
-        cells = _between_blanks(found, width)
+        cells = _between_blanks(found, shape.width)
     else:
         quoted = shape.layout != RECBOLE and bool(shape.names)
-        reader = delimited.Reader(shape.by, found.decoder, width, quoted=quoted)
+        reader = delimited.Reader(shape.by, found.decoder, shape.width, quoted=quoted)
         cells = reader.rows(found.stretches)
     return tabular.header(cells)[1] if shape.names else cells
 
@@ -203,8 +203,6 @@ def _categories(table: Table) -> dict[int, str]:
     """Item -> the category that most of its lines say."""
     found: dict[int, str] = {}
     for (item, category), _ in table.categories.most_common():
-        if category and str(category).strip() not in ("", _NO_CATEGORY):
-            found.setdefault(item, str(category).strip())
-        else:
-            found.setdefault(item, "")
+        name = "" if category is None else str(category).strip()
+        found.setdefault(item, "" if name in _NO_CATEGORY else name)
     return found
