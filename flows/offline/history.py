@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.offline.boundaries import boundaries
 from flows.offline.fold import Offline
-from flows.people.batch import Decoded
+from flows.offline.records import Records, person_hash, recorded
+from flows.people.batch import Decoded, Record
 from flows.people.fold import VERSION
 from flows.people.steps import decode
 from infra.kafka import kafka_client
 from infra.lake.log import open_log
 from infra.log_reader import Batch, LogReader
 from infra.settings import Settings
-from schemas import events, items
+from schemas import items
 from schemas.items import Item
 from schemas.keys import PLAIN
 from schemas.state import facts
@@ -25,18 +27,15 @@ from schemas.state.facts import Actions, Delta
 from schemas.state.fences import Fence
 from schemas.topics import EVENTS, ITEMS, Topic
 
-OFFSETS_PER_BATCH = 2_000
-"""Of an offline fold; a cut ends a batch early."""
-
-Record = tuple[int, int, events.Event]
-"""(offset, record time, event)."""
+RECORDS_PER_BATCH: Final = 2_000
+"""The most of an offline fold; a cut may end a batch early."""
 
 
 class Log(NamedTuple):
     """`events[p]`: partition p of the topic, from its beginning, without the `undecodable` records.
     `items`: the catalogue after all changes in the topic `items`."""
 
-    events: list[list[Record]]
+    events: list[Records]
     items: list[Item]
     undecodable: int = 0
 
@@ -55,6 +54,9 @@ class State(NamedTuple):
     row: bytes | None
     seen: bytes | None
     impressions: bytes | None
+
+
+NO_STATE: Final = State(None, None, None)
 
 
 class Facts(NamedTuple):
@@ -79,11 +81,11 @@ def read(settings: Settings) -> Log:
     from the broker. Errors: `KafkaError`, `OffTheLog`, `LakeError`."""
     partitions = kafka_client.ensure_topics(settings)[EVENTS.name].partitions
     log = open_log(settings)
-    records: list[list[Record]] = [[] for _ in range(partitions)]
+    records = [Records() for _ in range(partitions)]
     undecodable = 0
     for batch in _batches(log, EVENTS, partitions):
         decoded, letters = decode(batch)
-        records[batch.partition] += decoded.records
+        records[batch.partition].extend(decoded.records)
         undecodable += len(letters)
     held: dict[str, Item | None] = {}
     for batch in _batches(log, ITEMS, partitions):
@@ -101,47 +103,51 @@ def _batches(log: LogReader, topic: Topic, partitions: int) -> Iterable[Batch]:
 
 def fold(log: Log, cuts: Iterable[Cut], settings: Settings) -> tuple[dict[Cut, State], list[Facts]]:
     """The state at each cut, and each partition's facts, as `people` would make them of this log."""
-    wanted: dict[int, dict[int, list[Cut]]] = defaultdict(lambda: defaultdict(list))
-    for cut in cuts:
-        wanted[cut.partition][cut.offset].append(cut)
-    states: dict[Cut, State] = {}
-    all_facts = []
-    for p, records in enumerate(log.events):
-        fence = Fence("", len(log.events), 0, 0, VERSION)
-        kept, entries = _fold_partition(p, records, wanted[p], settings, fence)
-        states |= kept
+    wanted, states, all_facts = list(cuts), dict[Cut, State](), list[Facts]()
+    for partition in range(len(log.events)):
+        entries: list[Delta] = []
+        states |= fold_partition(log, partition, wanted, settings, entries.append)
         all_facts.append(_joined(entries))
     return states, all_facts
 
 
-def _fold_partition(
+def fold_partition(
+    log: Log,
     partition: int,
-    records: Sequence[Record],
-    wanted: dict[int, list[Cut]],
+    cuts: Iterable[Cut],
     settings: Settings,
-    fence: Fence,
-) -> tuple[dict[Cut, State], list[Delta]]:
-    people = Offline(settings, partition, fence)
-    states: dict[Cut, State] = {}
-    entries: list[Delta] = []
-    at, last = 0, records[-1][0] + 1 if records else 0
-    for stop in sorted({*wanted, *range(OFFSETS_PER_BATCH, last, OFFSETS_PER_BATCH), last}):
-        end = at
-        while end < len(records) and records[end][0] < stop:
-            end += 1
-        if end > at:
-            entries.append(_fold_batch(people, stop, records[at:end]))
-            at = end
-        for cut in wanted.get(stop, ()):
+    take: Callable[[Delta], object],
+) -> dict[Cut, State]:
+    """The state at each of `cuts` that lies in this partition. `take` gets each batch's entry of the delta
+    log, in order."""
+    records = recorded(log.events[partition])
+    mine = [cut for cut in dict.fromkeys(cuts) if cut.partition == partition]
+    people = Offline(settings, partition, Fence("", len(log.events), 0, 0, VERSION))
+    stops, read_at = boundaries(
+        records.column("person"),
+        records.at_offsets(np.array([cut.offset for cut in mine], np.int64)),
+        np.array([person_hash(cut.person) for cut in mine], np.uint64),
+        RECORDS_PER_BATCH,
+    )
+    due: dict[int, list[Cut]] = defaultdict(list)
+    for cut, stop in zip(mine, read_at, strict=True):
+        due[stop].append(cut)
+    states = dict.fromkeys(due.pop(0, ()), NO_STATE)
+    first = 0
+    for stop in stops:
+        if first < stop:
+            take(_fold_batch(people, records.between(first, stop)))
+            first = stop
+        for cut in due.pop(stop, ()):
             named = (PLAIN.row, PLAIN.seen, PLAIN.impressions)
             states[cut] = State(*(people.get(key(partition, cut.person)) for key in named))
-    return states, entries
+    return states
 
 
-def _fold_batch(people: Offline, end: int, records: Sequence[Record]) -> Delta:
-    """Folds the records before offset `end`; returns their entry of the delta log."""
+def _fold_batch(people: Offline, records: list[Record]) -> Delta:
+    """Folds the next records; returns their entry of the delta log."""
     timestamps = [timestamp for _, timestamp, _ in records]
-    batch = Decoded(people.partition, people.fence.offset, end, list(records), timestamps)
+    batch = Decoded(people.partition, people.fence.offset, records[-1][0] + 1, records, timestamps)
     return people.fold_decoded(batch)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from flows.offline.history import Log
+from flows.offline.records import Records
 from infra.datasets.generated import generated
 from infra.datasets.movielens import Dataset, Film, Rating
 from schemas import items
@@ -34,7 +35,7 @@ def catalogue(people: int = 6, each: int = 12, films: int = 30) -> Dataset:
 def log(found: Dataset, people: People) -> Log:
     """The log of the topics once all ratings were sent."""
     category = {it.item_id: it.category for it in found.items}
-    made: Log = Log([[] for _ in range(PARTITIONS)], [])
+    made: Log = Log([Records() for _ in range(PARTITIONS)], [])
     for n, rating in enumerate(found.ratings):
         who = people.user(rating.user_id)
         action = Action(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.offline.history import Log
+from flows.offline.records import recorded
 from infra.apps.evaluate.repeats import REPEAT
 from infra.apps.replay.ranks import (
     SINGLE_SOURCES,
@@ -81,6 +82,8 @@ class TrainedRelease:
     verdicts: dict[str, Verdict]
     arms: dict[str, RankingQuality]
     choices: dict[str, int]
+    dropped: Mapping[str, int]
+    """Actions that nothing was learnt from, by reason."""
     compared: dict[str, float]
     seconds: dict[str, float]
     counting: Counting = field(default_factory=Counting)
@@ -94,6 +97,7 @@ class TrainedRelease:
             "arms": {name: {"hit_rate_at_10": it.hit_rate, "ndcg_at_10": it.ndcg}
                      for name, it in self.arms.items()},
             "choices": self.choices,
+            "data": {"dropped": dict(self.dropped)},
             "repeat": dict(REPEAT),
             "onnx": self.compared,
         }  # fmt: skip
@@ -109,7 +113,7 @@ def train(
     ranker that passed the gate, are learnt again from the whole log. Errors: `TooLittle`, `ExportDiffers`."""
     began = time.monotonic()
     acts = interactions(log)
-    planned = split_by_time(acts, sizes.train, sizes.judge)
+    planned = split_by_time(log, acts, sizes.train, sizes.judge)
     with reporter.work("fold the log up to each choice"):
         replay = TrainingReplay(log, [*planned.train, *planned.judge], settings)
     items = Items(log)
@@ -140,6 +144,7 @@ def train(
             "judged": len(planned.judge),
             "lists": ranked.lists,
         },
+        dropped=planned.dropped,
         compared=ranked.compared,
         seconds={"train": round(time.monotonic() - began, 1)},
     )
@@ -249,7 +254,7 @@ def _compare(trees: Ranker, model: bytes, rows: NDArray[np.float32]) -> dict[str
 def _data(log: Log, acts: Interactions) -> TrainingData:
     return TrainingData(
         events=sum(len(records) for records in log.events),
-        offsets=tuple(records[-1][0] + 1 if records else 0 for records in log.events),
+        offsets=tuple(recorded(records).next for records in log.events),
         first=int(acts.time[0]),
         last=int(acts.time[-1]),
     )

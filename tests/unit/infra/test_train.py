@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from flows.offline.history import Log
+from flows.offline.records import Records
 from flows.snapshots.until import BadUntil
 from infra.apps.replay.ranks import CandidateLists, ShownRanks, single_source
 from infra.apps.replay.scenes import FEATURES, RECIPE, TrainingReplay
@@ -62,12 +63,12 @@ def no_progress(count: int) -> None:
 
 def test_targets_are_later_than_what_vectors_are_learnt_from_and_first_choices() -> None:
     done = interactions(LOG)
-    planned = split_by_time(done, 300, 200)
+    planned = split_by_time(LOG, done, 300, 200)
     assert (len(planned.train), len(planned.judge)) == (300, 200)
     assert min(it.now for it in planned.train) // 1000 >= planned.learnt
     assert max(it.now for it in planned.train) < min(it.now for it in planned.judge)
-    before = sum(done.time // 1000 < planned.learnt)
-    assert 0.55 < before / len(done.time) < 0.65
+    choices = done.time[done.first & done.earlier & done.clear]
+    assert 0.75 < (choices // 1000 < planned.learnt).mean() < 0.85
     for target in (*planned.train, *planned.judge):
         mine = [
             (offset, event)
@@ -82,7 +83,7 @@ def test_targets_are_later_than_what_vectors_are_learnt_from_and_first_choices()
 
 
 def test_neither_state_nor_table_knows_the_choice_or_anything_later() -> None:
-    planned = split_by_time(interactions(LOG), 60, 60)
+    planned = split_by_time(LOG, interactions(LOG), 60, 60)
     replay = TrainingReplay(LOG, planned.judge, SETTINGS)
     basis = Release(
         "basis", (), {}, Space(np.empty(0, np.uint64), np.empty((0, 64), np.float32), np.zeros_like)
@@ -108,7 +109,7 @@ def test_a_log_that_is_too_small_is_refused_with_a_sentence() -> None:
     with pytest.raises(TooLittle, match="too small"):
         train(tiny)
     with pytest.raises(TooLittle, match="nothing"):
-        train(LOG._replace(events=[[], [], []]))
+        train(LOG._replace(events=[Records(), Records(), Records()]))
 
 
 def test_a_log_is_cut_at_a_time_or_at_offsets() -> None:
@@ -164,7 +165,7 @@ def test_the_same_log_gives_the_same_release(made: TrainedRelease) -> None:
 
 
 def test_a_bad_ranker_does_not_pass_the_gate(made: TrainedRelease) -> None:
-    planned = split_by_time(interactions(LOG), 10, 150)
+    planned = split_by_time(LOG, interactions(LOG), 10, 150)
     replay = TrainingReplay(LOG, planned.judge, SETTINGS)
     space = Space(made.hashes, made.learnt.vectors, artefact.encoder(made.learnt.encoder))
     at = FEATURES.index("covisit")
