@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from flows.offline.boundaries import boundaries
 from flows.offline.fold import Offline
 from flows.offline.records import Records, person_hash, recorded
-from flows.people.batch import Decoded, Record
+from flows.people.batch import Decoded
 from flows.people.fold import VERSION
 from flows.people.steps import decode
 from infra.kafka import kafka_client
 from infra.lake.log import open_log
 from infra.log_reader import Batch, LogReader
 from infra.settings import Settings
-from schemas import items
+from schemas import events, items
 from schemas.items import Item
 from schemas.keys import PLAIN
 from schemas.state import facts
@@ -29,6 +29,10 @@ from schemas.topics import EVENTS, ITEMS, Topic
 
 RECORDS_PER_BATCH: Final = 2_000
 """The most of an offline fold; a cut may end a batch early."""
+
+
+Record = tuple[int, int, events.Event]
+"""(offset, record time, event)."""
 
 
 class Log(NamedTuple):
@@ -74,6 +78,10 @@ class Facts(NamedTuple):
         columns = [column[lo:hi] for column in self.actions[1:-2]]
         pairs = [column[a:b] for column in self.actions[-2:]]
         return Delta(first, end, Actions(delta, *columns, *pairs))  # type: ignore[arg-type]
+
+    def entries(self, first: int, end: int) -> tuple[Delta, ...]:
+        """The same, in one entry."""
+        return (self.entry(first, end),)
 
 
 def read(settings: Settings) -> Log:

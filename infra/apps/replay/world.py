@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from flows.offline.history import Facts
 from infra.apps.evaluate.live import SLATE_SIZE
 from models.aggregates.tables import Tables as Sums
+from schemas.state.facts import Delta
 from serving.decide.case import Ask, World
 from serving.decide.decide import decide
 from serving.decide.person import Person
@@ -16,10 +18,17 @@ from serving.world.tables import Tables
 Ids = tuple[str, ...]
 
 
+class SortedFacts(Protocol):
+    """Facts by place, which can be read from one place to another."""
+
+    def entries(self, first: int, end: int) -> Iterable[Delta]:
+        """The facts with first <= place < end, as entries of a delta log that chain."""
+
+
 class ReplayWorld:
     """A world whose tables advance through `facts`, to any offsets."""
 
-    def __init__(self, world: World, facts: Sequence[Facts]) -> None:
+    def __init__(self, world: World, facts: Sequence[SortedFacts]) -> None:
         """Takes catalogue and recipe of `world`, and starts with empty tables."""
         self._facts, self._sums, self._version = facts, Sums(len(facts)), 0
         self.world = replace(world, tables=Tables(world.items))
@@ -34,9 +43,10 @@ class ReplayWorld:
         for p, (here, there) in enumerate(zip(self._sums.positions, offsets, strict=True)):
             if there < here:
                 raise ValueError("the tables of a replay advance only forward")
-            self._sums.apply(p, self._facts[p].entry(here, there))
+            for entry in self._facts[p].entries(here, there):
+                self._sums.apply(p, entry)
         self._version += 1
-        self.world.tables.apply(self._sums.publish(self._version))
+        self.world.tables.apply(self._sums.publish(self._version, self.world.counting))
 
     def show(self, person: Person, now: int, trained: bool = True) -> Ids:
         """Item ids for `person` at `now` (ms). `trained` False: without the release."""

@@ -88,7 +88,7 @@ def test_neither_state_nor_table_knows_the_choice_or_anything_later() -> None:
     basis = Release(
         "basis", (), {}, Space(np.empty(0, np.uint64), np.empty((0, 64), np.float32), np.zeros_like)
     )
-    times = np.array(replay.facts.actions.time)
+    times = np.array(replay.facts.entry(0, len(replay.facts)).actions.time)
     for target, person, world in replay.play(planned.judge, basis, no_progress):
         position = world.tables.meta.positions[0]
         assert times[:position].max() < target.now // 1000
