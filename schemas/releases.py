@@ -19,6 +19,9 @@ HASHES: Final = "item_hashes.npy"
 VECTORS: Final = "item_vectors.npy"
 ENCODER: Final = "encoder.npy"
 RANKER: Final = "ranker.onnx"
+CARD: Final = "card.md"
+CARD_PAGE: Final = "card.html"
+"""The model card, twice: for a terminal, and for a browser."""
 
 
 class ReleaseFile(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

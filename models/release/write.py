@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from models.release import card_formats
 from models.release.artefact import schema, sha256
 from schemas import releases
 from schemas.releases import FORMAT, MANIFEST, RANKER, Manifest, ReleaseFile
@@ -22,8 +23,8 @@ _HIDDEN: Final = ".tmp-"
 def save(
     directory: Path, manifest: Manifest, arrays: Mapping[str, Any], model: bytes | None
 ) -> str:
-    """Writes `directory`/<manifest.id>; `arrays`: `HASHES`, `VECTORS` and `ENCODER`. Gives the SHA-256 of the
-    manifest, whose `files`, `schema` and `format` it fills in.
+    """Writes `directory`/<manifest.id>, and its model card; `arrays`: `HASHES`, `VECTORS` and `ENCODER`.
+    Gives the SHA-256 of the manifest, whose `files`, `schema` and `format` it fills in.
 
     The files are written under another name, flushed to the disk, and renamed last: no reader sees half a
     release. Errors: FileExistsError for a release of this id; OSError.
@@ -37,9 +38,9 @@ def save(
     if model is not None:
         files[RANKER] = model
     manifest.format, manifest.schema = FORMAT, schema(manifest.features, manifest.space.dim)
-    manifest.files = {
-        name: ReleaseFile(sha256=sha256(data), bytes=len(data)) for name, data in files.items()
-    }
+    manifest.files = _described(files)
+    files |= card_formats.files(manifest)
+    manifest.files = _described(files)
     encoded = releases.encode(manifest)
     fresh = directory / f"{_HIDDEN}{manifest.id}-{secrets.token_hex(4)}"
     fresh.mkdir()
@@ -52,6 +53,10 @@ def save(
     fresh.rename(target)
     _sync(directory)
     return sha256(encoded)
+
+
+def _described(files: Mapping[str, bytes]) -> dict[str, ReleaseFile]:
+    return {name: ReleaseFile(sha256=sha256(data), bytes=len(data)) for name, data in files.items()}
 
 
 def sweep(directory: Path) -> None:
