@@ -92,7 +92,8 @@ def at_most(person: Persons, seed: int = 0, limit: int = MAX_CHOICES_A_PERSON) -
     >>> len(chosen), int(chosen[-1])
     (21, 50)
     """
-    shuffled = np.random.default_rng(seed).permutation(len(person))
+    chance = np.random.default_rng(seed)
+    shuffled = chance.permutation(len(person))
     _, index = np.unique(person, return_inverse=True)
     grouped = shuffled[np.argsort(index[shuffled], kind="stable")]
     of_group = index[grouped]

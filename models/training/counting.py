@@ -18,8 +18,8 @@ import numpy as np
 
 from models.arrays import F64, I64, U64
 from models.evaluation.ranking import Ranks, gains
-from schemas.state.counting import BUILT_IN, LAG_POWERS, Counting, Gap, Mix
-from schemas.state.tables import WINDOWS
+from schemas.state.counting import BUILT_IN, LAG_POWERS, Counting, Mix
+from schemas.state.tables import WINDOWS, Gap
 
 LIST_LENGTH: Final = 50
 """Partners in a list, as they are published (`models.aggregates.covisit.NEIGHBOURS_PER_ITEM`)."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.state.tables import WINDOWS
 from serving.world.catalogue import Floats, Slots
 
 Places = NDArray[np.intp]
+POPULARITY: Final = ("popular", *(f"popular_{window}" for window in WINDOWS))
+"""The sources that order all items by popularity; every pool has one of them."""
 
 
 class Retrieved(NamedTuple):

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from serving.decide.case import Case
 from serving.decide.columns import ALL_COLUMNS
-from serving.decide.pool import Kept, Places, Pool
+from serving.decide.pool import POPULARITY, Kept, Places, Pool
 from serving.decide.results import Scored
-from serving.decide.sources import POPULARITY
 
 
 def score(case: Case, pool: Pool, numbers: Places) -> Scored:

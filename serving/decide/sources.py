@@ -171,8 +171,6 @@ def _nearest(index: VectorIndex, query: NDArray[np.float32], depth: int) -> Retr
 
 
 POPULAR_BY: Final = {f"popular_{window}": _popular_by(window) for window in WINDOWS}
-POPULARITY: Final = ("popular", *POPULAR_BY)
-"""The sources that order all items by popularity; every pool has one of them."""
 
 
 def _no_other_popularity(case: Case) -> bool:

@@ -57,7 +57,7 @@ class Table:
         self.rating = at.get(RATING, at.get(LABEL)) if BASKET not in at else None
         self.gathered = Gathered(notes, has_time=TIME in at, has_rating=self.rating is not None)
         self.titles: dict[int, str] = {}
-        self.categories: Counter[tuple[int, str]] = Counter()
+        self.categories: Counter[tuple[int, Any]] = Counter()
         self._person = at.get(PERSON, at.get(SESSION, at.get(BASKET, 0)))
         self._within = next((n for n, it in enumerate(shape.names) if plain(it) == _WITHIN_DAY), -1)
         self._codes = _Codes(self._default())
