@@ -12,6 +12,7 @@ from typing import Any, Final
 import redis
 
 from flows.kit.commit import WritesLost
+from flows.rollup.counting import LiveCounting
 from infra import heartbeat
 from infra.settings import Settings
 from infra.store import redis_client
@@ -21,7 +22,7 @@ from models.aggregates.waiting import Limits
 from schemas.alphabet import Millis
 from schemas.errors import FreshetError
 from schemas.state import facts, fences, tables
-from schemas.state.counting import BUILT_IN, Counting
+from schemas.state.counting import Counting
 
 CHUNK_BYTES: Final = 1 << 20
 """Of one key of the base: Redis writes it in about a millisecond, and serves others in between."""
@@ -48,6 +49,7 @@ class Rollup:
         self._meta = meta
         self._published = tables.META_DECODER.decode(meta) if meta else None
         self.version = self._published.version if self._published else 0
+        self._live = LiveCounting(settings, client)
         self._keep = max(2, math.ceil(CHANGES_KEPT_SECONDS / settings.rollup_seconds))
         self.as_of: Millis = 0
         """When the tables last held all that the delta logs did."""
@@ -98,12 +100,16 @@ class Rollup:
         while self.read() >= MAX_ENTRIES_PER_LOG and time.monotonic() < until:
             pass
 
-    def publish(self, counting: Counting = BUILT_IN) -> bool:
-        """Publishes the changes as the next version, lists of neighbours under `counting`; False where
-        nothing changed, or the positions are behind the last version. Errors: `WritesLost`, `Overtaken`."""
-        if self._behind() or not (
-            self.tables.changed or self.tables.lists_others(counting) or self._moved()
-        ):
+    def publish(self) -> bool:
+        """Publishes the changes as the next version, lists of neighbours under the counting of the release
+        that serves; False where nothing changed, or the positions are behind the last version.
+
+        Errors: `WritesLost`, `Overtaken`.
+        """
+        if self._behind():
+            return False
+        counting = self._live.read()
+        if not (self.tables.changed or self._lists_others(counting) or self._moved()):
             return False
         published = self.tables.publish(self.version + 1, counting)
         published.meta.published_at = _now()
@@ -172,6 +178,11 @@ class Rollup:
             mine < theirs
             for mine, theirs in zip(self.tables.positions, last.positions, strict=True)
         )
+
+    def _lists_others(self, counting: Counting) -> bool:
+        """Whether a list may have been published under another counting."""
+        last = self._published
+        return last is not None and last.countings != [counting.pairs]
 
     def _moved(self) -> bool:
         return self._published is None or self._published.positions != self.tables.positions

@@ -160,13 +160,9 @@ class Tables:
         self._dirty_items.clear()
         return published
 
-    def lists_others(self, counting: Counting) -> bool:
-        """Whether the last publication was under another counting."""
-        return self._due.countings[:1] not in ([], [counting.pairs])
-
     @property
     def changed(self) -> bool:
-        dirty = bool(self._dirty_items) or len(self._due) > 0
+        dirty = bool(self._dirty_items)
         return dirty or self.arms.changed or self.moments.changed or self.money.changed
 
     def dump(self) -> bytes:

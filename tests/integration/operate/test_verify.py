@@ -369,7 +369,7 @@ def broken_base(data: bytes) -> bytes:
     with np.load(io.BytesIO(data)) as file:
         held = dict(file)
     held["popularity"][0, 2] += 1.0
-    held["pair_sums"][0] += 1.0
+    held["pairs_session_sums"][0, 0] += 1.0
     held["arms_rows"]["displayed"][0] += 1
     held["moments_rows"]["sums"][0] += 1
     out = io.BytesIO()
