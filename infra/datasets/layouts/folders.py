@@ -66,15 +66,15 @@ def _check(found: Recognised, layout: str) -> None:
         raise NotReadable(f"{path} holds items and no acts", remedy="name the file of the acts")
     if not shape.layout:
         raise NotReadable(f"{path} is no data set: {shape.why}", remedy=_HEADER)
-    if shape.also:
-        raise NotReadable(
-            f"{path} can be read as {shape.layout} and as {shape.also}",
-            remedy=f"say which it is: --layout {shape.layout}, or --layout {shape.also}",
-        )
     if layout and shape.layout != layout:
         raise NotReadable(
             f"{path} cannot be read as {layout}: its content is that of {shape.layout}",
             remedy="leave --layout away",
+        )
+    if shape.also:
+        raise NotReadable(
+            f"{path} can be read as {shape.layout} and as {shape.also}",
+            remedy=f"say which it is: --layout {shape.layout}, or --layout {shape.also}",
         )
 
 
@@ -97,7 +97,7 @@ def _in_folder(folder: Path, layout: str) -> Chosen:
     if not sets:
         if len(unread) == 1 and not found:
             raise unread[0]
-        raise _none(folder, found, unread)
+        raise _none(folder, layout, found, unread)
     if len(sets) > 1:
         named = _listed([f"{it.path.name} ({it.shape.layout})" for it in sets])
         raise NotReadable(
@@ -108,11 +108,15 @@ def _in_folder(folder: Path, layout: str) -> Chosen:
     return Chosen(sets[0], items)
 
 
-def _none(folder: Path, found: list[Recognised], unread: list[NotReadable]) -> NotReadable:
+def _none(
+    folder: Path, layout: str, found: list[Recognised], unread: list[NotReadable]
+) -> NotReadable:
     why = [f"{it.path.name} is none ({it.shape.why})" for it in found if not it.shape.layout]
-    why += [f"{it.path.name} holds items alone" for it in found if it.shape.layout == CATALOGUE]
+    named = [it for it in found if it.shape.layout]
+    why += [f"{it.path.name} is one of {it.shape.layout}" for it in named]
     why += [error.sentence.removeprefix(f"{folder}/") for error in unread]
-    return NotReadable(f"{folder} holds no data set: {_listed(why) or 'no file'}", remedy=_HEADER)
+    sentence = f"{folder} holds no data set{f' of {layout}' if layout else ''}"
+    return NotReadable(f"{sentence}: {_listed(why) or 'no file'}", remedy=_HEADER)
 
 
 def _listed(texts: list[str]) -> str:
