@@ -9,6 +9,6 @@
 | `sequences` | a person and an item, or several, between blanks; or (person, item) by header | `click` |
 | `events` | what ``POST /v1/events`` takes: NDJSON, delimited or Parquet | its own |
 
-A header that fits two is the first of: events, atomic files, ratings, baskets, clicks, sequences. Lists of ids
-that fit two, a header with a session and an order, and a folder of two sets are refused with what to say.
+A header that fits two is the first of: events, atomic files, ratings, baskets, clicks, sequences. Lists of
+ids that fit two, a header with a session and an order, and a folder of two sets are refused with what to say.
 """

@@ -25,9 +25,8 @@ from schemas.reject import Rejected, from_validation
 Catalogue = dict[str, Item]
 """By id; where an id comes twice, the last holds."""
 _DECODER: Final = msgspec.json.Decoder(ItemIn)
-_NOTHING: Final = frozenset(
-    {"", "nan", "none", "null", "na", "n/a", "unknown", "(no genres listed)"}
-)
+_NO_TEXT: Final = frozenset({"", "nan", "none", "null"})
+_NO_CATEGORY: Final = _NO_TEXT | {"na", "n/a", "unknown", "(no genres listed)"}
 _BETWEEN: Final = re.compile(r"[|;]")
 _QUOTED: Final = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 
@@ -68,7 +67,7 @@ def _item(name: str, row: Sequence[Any], shape: Shape) -> Item:
     def text(role: str) -> str:
         place = shape.roles.get(role)
         found = "" if place is None or row[place] is None else str(row[place]).strip()
-        return "" if found.casefold() in _NOTHING else found
+        return "" if found.casefold() in _NO_TEXT else found
 
     def texts(role: str) -> tuple[str, ...]:
         place = shape.roles.get(role)
@@ -93,7 +92,7 @@ def _item(name: str, row: Sequence[Any], shape: Shape) -> Item:
 
 def _flagged(row: Sequence[str]) -> Iterator[str]:
     flags = zip(FLAGS, row[FLAGS_FROM:], strict=False)
-    yield from (name for name, flag in flags if flag == "1" and name.casefold() not in _NOTHING)
+    yield from (name for name, flag in flags if flag == "1" and name.casefold() not in _NO_CATEGORY)
 
 
 def _elements(cell: Any, *, is_sequence: bool) -> Iterator[str]:
@@ -110,7 +109,7 @@ def _elements(cell: Any, *, is_sequence: bool) -> Iterator[str]:
         found = _BETWEEN.split(cell)
     else:
         found = cell.split(",") if "," in cell else cell.split()
-    yield from (it.strip() for it in found if it.strip().casefold() not in _NOTHING)
+    yield from (it.strip() for it in found if it.strip().casefold() not in _NO_CATEGORY)
 
 
 def _given(body: bytes, notes: Notes) -> Item:

@@ -137,7 +137,7 @@ def _catalogue(made: Shape) -> Shape | None:
     others = [it for it in made.names if it != "item_id" and ITEMS.converter(it)]
     if ITEM in at and (about or others):
         return made._replace(layout=CATALOGUE)
-    if ITEM in at or len(at.keys() & {TIME, PERSON, SESSION, TITLE}) >= 2:
+    if at or roles.is_typed(made.names):
         missing = "people" if ITEM in at else "items"
         return made._replace(why=f"it has no column of {missing}")
     return None

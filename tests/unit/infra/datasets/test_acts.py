@@ -250,6 +250,7 @@ def test_items_have_the_titles_and_categories_of_the_file_beside(tmp_path: Path,
     other, films = FILMS[name]
     source = {"ratings_dat": "dat", "ratings_csv": "csv", "ml_inter": "inter"}.get(name, name)
     put(tmp_path, **{name: RATINGS[source], other: films, "README": "Ratings, and more, of films"})
+    put(tmp_path, ml_user="user_id:token\tage:token\n1\t24\n", tree_csv="categoryid,parent\n1,2\n")
     for path in (tmp_path, tmp_path / name.replace("_", ".")):
         acts = check(read_acts(path))
         by_id = {it.item_id: it for it in acts.items}
