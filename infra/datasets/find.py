@@ -55,8 +55,8 @@ def catalogue(
 def located(
     given: str, environment: Mapping[str, str] = os.environ, here: Path | None = None
 ) -> Path:
-    """A file or a folder: as it is called; else the folder of that name beside the one where
-    `movielens.find` finds MovieLens, or in one where it looks.
+    """A file or a folder: as it is called; else the folder of that name, or a file in it as ``NAME/FILE``,
+    beside the one where `movielens.find` finds MovieLens, or in one where it looks.
 
     Errors: `NotReadable`, with the names that there are.
     """
@@ -64,9 +64,9 @@ def located(
     if (path := here / given).exists():
         return path
     places = _beside(environment, here)
-    if given and Path(given).name == given:
+    if given and ".." not in Path(given).parts:
         for place in places:
-            if (place / given).is_dir():
+            if (place / given).exists():
                 return (place / given).resolve()
     names = [it.name for place in places for it in sorted(place.iterdir()) if it.is_dir()]
     there = ", ".join(dict.fromkeys(names)) or "none"

@@ -29,6 +29,7 @@ from infra.datasets.layouts.roles import (
 )
 from infra.datasets.movielens_files import FLAGS, FLAGS_FROM
 from infra.datasets.rows import Notes
+from schemas.times import EARLIEST
 
 RATINGS: Final = "ratings"
 CLICKS: Final = "clicks"
@@ -45,8 +46,10 @@ _MOST: Final = 0.8
 """Share of the first lines that decides: some may be damaged."""
 _MAX_CODE: Final = 64
 """Characters of an item's code in a list; what is longer is prose."""
-_LEAST_MOMENT: Final = 10**11
-"""ms of a time, in 1973: smaller numbers in a file without a header are ratings or ids."""
+_LEAST_MOMENT: Final = EARLIEST
+"""ms of a time: smaller numbers in a file without a header are ratings or ids."""
+_MAX_SCALE: Final = 21
+"""Values of a scale of ratings."""
 _WORDS: Final = re.compile(r"[0-9]")
 _FRACTION: Final = re.compile(r"-?[0-9]*\.[0-9]+")
 _FILM_CELLS: Final = FLAGS_FROM + len(FLAGS)
@@ -95,7 +98,7 @@ def by_header(names: Sequence[str], by: str = "") -> Shape | None:
     A rating makes ratings of it; else an order or an invoice baskets; else a session or a time clicks; what
     has people and items alone is sequences."""
     at = roles.roles(names)
-    if {"item_id", "action"} <= set(names) and {"user_id", "anonymous_id"} & set(names):
+    if {"item_id", "action", "occurred_at"} <= {*names} and {"user_id", "anonymous_id"} & {*names}:
         return Shape(EVENTS_OF_API, by, tuple(names))
     made = Shape("", by, tuple(names), at, len(names))
     acted = ITEM in at and {PERSON, SESSION, BASKET} & at.keys()
@@ -155,7 +158,8 @@ def _with_header(line: str) -> Shape | None:
 
 
 def _table(head: Sequence[str]) -> Shape | None:
-    """Without a header: (person, item, rating, time), (person, item, time) or (session, ISO time, item)."""
+    """Without a header: (person, item, rating, time), (person, item, time), (session, time, item), or
+    (person, item, rating) where ratings are few and people come again."""
     for by in _DELIMITERS:
         rows = _rows_of_a_width(head, by)
         width = len(rows[0]) if rows else 0
@@ -166,6 +170,10 @@ def _table(head: Sequence[str]) -> Shape | None:
             return Shape(RATINGS, by, (), {PERSON: 0, ITEM: 1, RATING: 2, TIME: 3}, width)
         if width == 3 and _are(_is_moment, rows, 2):
             return Shape(CLICKS, by, (), {PERSON: 0, ITEM: 1, TIME: 2}, width)
+        if width == 3 and _are(_is_moment, rows, 1):
+            return Shape(CLICKS, by, (), {SESSION: 0, TIME: 1, ITEM: 2}, width)
+        if width == 3 and _are(_is_rating, rows, 2) and _is_scale(rows):
+            return Shape(RATINGS, by, (), {PERSON: 0, ITEM: 1, RATING: 2}, width)
     return None
 
 
@@ -227,6 +235,13 @@ def _is_share(count: int, of: int, share: float) -> bool:
 
 def _are(holds: Callable[[str], bool], rows: Sequence[Sequence[str]], place: int) -> bool:
     return _is_share(sum(holds(row[place].strip()) for row in rows), len(rows), _MOST)
+
+
+def _is_scale(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the third column has the few values of a scale, and the first comes again."""
+    values = {row[2] for row in rows}
+    people = {row[0] for row in rows}
+    return len(values) <= min(_MAX_SCALE, len(rows) // 4) and len(people) * 2 <= len(rows)
 
 
 def _is_iso(cell: str) -> bool:

@@ -39,7 +39,8 @@ def test_a_set_is_found_by_name_beside_movielens_and_by_its_path(tmp_path: Path)
     other.mkdir()
     (other / "clicks.txt").write_text("s1,2023-11-14T22:13:20.000Z,a,0\n")
     nothing: dict[str, str] = {}
-    assert acts_of("shop", environment=nothing, here=tmp_path).layout == "clicks"
+    for name in ("shop", "shop/clicks.txt"):
+        assert acts_of(name, environment=nothing, here=tmp_path).layout == "clicks"
     assert acts_of("shop", environment={"DATA": str(films)}, here=tmp_path / "data").clock
     assert acts_of("data/ml/ratings.csv", environment=nothing, here=tmp_path).layout == "ratings"
     assert acts_of(str(films), environment=nothing, here=tmp_path).layout == "ratings"

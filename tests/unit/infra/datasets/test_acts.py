@@ -100,6 +100,14 @@ CLICKS = {
         "2023-11-14 22:13:21Z,b,s1",
         "2023-11-15T00:13:22+02:00,a,s2",
     ),
+    "headerless": ("s1,{0}000,a", "s1,{1}000,b", "s2,{2}000,a"),
+    "people": ("s1 a {0}", "s1 b {1}", "s2 a {2}"),
+    "named": (
+        "user_id,item_id,action,timestamp",
+        "s1,a,click,{0}",
+        "s1,b,click,{1}",
+        "s2,a,click,{2}",
+    ),
     "yoochoose": (
         "s1,2023-11-14T22:13:20.000Z,a,0",
         "s1,2023-11-14T22:13:21.000Z,b,7",
@@ -286,9 +294,18 @@ def test_a_file_is_read_in_any_encoding_and_compression(tmp_path: Path, name: st
     assert found == RATED
 
 
-def test_a_set_with_people_and_items_alone_is_sequences(tmp_path: Path) -> None:
-    acts = check(read_acts(put(tmp_path, x_csv="user_id,item_id\n1,a\n1,b\n2,a\n")))
+@pytest.mark.parametrize("header", ["user_id,item_id\n", ""])
+def test_a_set_with_people_and_items_alone_is_sequences(tmp_path: Path, header: str) -> None:
+    acts = check(read_acts(put(tmp_path, x_csv=f"{header}1,a\n1,b\n2,a\n")))
     assert (acts.layout, acts.clock, len(acts.time)) == ("sequences", False, 3)
+
+
+def test_ratings_without_times_are_laid_out_as_sequences(tmp_path: Path) -> None:
+    rows = [f"{n // 5} i{n} {1 + n % 5}" for n in range(40)]
+    acts = check(read_acts(put(tmp_path, x_txt="\n".join(rows))))
+    assert (acts.layout, acts.clock) == ("ratings", False)
+    assert acts.target.sum() == 16
+    assert len({*acts.time[-8:].tolist()}) == 1  # everyone's last act
 
 
 def test_a_layout_that_is_none_is_refused(tmp_path: Path) -> None:
