@@ -30,6 +30,8 @@ MAX_CHOICES_OF_PERSON: Final = 500
 """Drawn by seed from all of a person's, before any cut: who acts without end moves no cut."""
 MAX_JUDGED_OF_PERSON: Final = 20
 """Drawn by seed likewise, of those that judge: choices of one person are no independent evidence."""
+ACTS_SORTED: Final = 1_000_000
+"""About so many at once."""
 _SEED: Final = 20_26
 
 NOT_IN_CATALOGUE: Final = "not_in_catalogue"
@@ -60,8 +62,8 @@ class TooLittle(FreshetError):
 
 
 class Acts(NamedTuple):
-    """n actions in any order. `time`: ms; `person`: a hash; `action`: its code; `in_catalogue`: the edge knew
-    the item; `in_experiment`: an experiment took part in the slate that the action names."""
+    """n actions, by (partition, offset). `time`: ms; `person`: a hash; `action`: its code; `in_catalogue`: the edge
+    knew the item; `in_experiment`: an experiment took part in the slate that the action names."""
 
     partition: NDArray[np.uint16]
     offset: I64
@@ -113,15 +115,15 @@ def interactions(acts: Acts, quarantined: U64 | None = None) -> Interactions:
     Whether an action is a person's first is asked of all their positive ones, those that are dropped too: a
     state has them. Actions after the third of a person on an item and UTC day are dropped, as sums drop them.
     """
-    weight = WEIGHT[acts.action]
-    positive, dropped = acts.in_catalogue & (weight > 0), Counter[str]()
+    positive, dropped = (WEIGHT > 0)[acts.action], Counter[str]()
     _count(dropped, NOT_IN_CATALOGUE, ~acts.in_catalogue)
-    _count(dropped, NOT_POSITIVE, acts.in_catalogue & (weight <= 0))
-    at = np.flatnonzero(positive)
-    order = at[np.lexsort((acts.offset[at], acts.partition[at], acts.time[at]))]
-    people, person = np.unique(acts.person[order], return_inverse=True)
+    _count(dropped, NOT_POSITIVE, acts.in_catalogue & ~positive)
+    order = np.argsort(acts.time, kind="stable")
+    order = order[(acts.in_catalogue & positive)[order]]
+    people = np.unique(acts.person[order])
+    person = np.searchsorted(people, acts.person[order])
     time, item = acts.time[order], acts.item[order]
-    first, over_cap = _of_pair(person, item, time)
+    first, over_cap = _of_pairs(person, item, time, len(people))
     reasons = {
         QUARANTINED: np.isin(people, np.empty(0) if quarantined is None else quarantined)[person],
         BOT: _bots(person, time, len(people))[person],
@@ -133,7 +135,11 @@ def interactions(acts: Acts, quarantined: U64 | None = None) -> Interactions:
         _count(dropped, reason, kept & mask)
         kept &= ~mask
     earlier = np.ones(len(order), np.bool_)
-    earlier[np.unique(person, return_index=True)[1]] = False
+    opening = np.zeros(len(people), np.int64)
+    opening[person[::-1]] = np.arange(len(order))[
+        ::-1
+    ]  # of equal indices the last assignment holds
+    earlier[opening] = False
     order = order[kept]
     return Interactions(
         acts.partition[order],
@@ -143,7 +149,7 @@ def interactions(acts: Acts, quarantined: U64 | None = None) -> Interactions:
         person[kept],
         first[kept],
         earlier[kept],
-        weight[order] >= CHOICE_WEIGHT,
+        (WEIGHT >= CHOICE_WEIGHT)[acts.action[order]],
         people,
         dropped,
     )
@@ -229,17 +235,23 @@ def _of_each(person: I64, at: I64, most: int, chance: np.random.Generator) -> I6
     return np.sort(shuffled[order[rank < most]])
 
 
-def _of_pair(person: I64, item: U64, time: I64) -> tuple[Mask, Mask]:
+def _of_pairs(person: I64, item: U64, time: I64, people: int) -> tuple[Mask, Mask]:
     """Of acts by time (n,): the person's first on the item, and those beyond the daily cap."""
-    order = np.lexsort((item, person))  # stable: within a pair they stay by time
-    person, item, day = person[order], item[order], time[order] // DAY_MS
-    new = np.ones(len(order), np.bool_)
-    new[1:] = (person[1:] != person[:-1]) | (item[1:] != item[:-1])
-    first, over = np.zeros(len(order), np.bool_), np.zeros(len(order), np.bool_)
-    first[order[new]] = True
-    new[1:] |= day[1:] != day[:-1]
-    begun = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
-    over[order] = np.arange(len(order)) - begun >= DAILY_CAP
+    first, over = np.zeros(len(time), np.bool_), np.zeros(len(time), np.bool_)
+    # some people at a time: sorting all at once takes more memory than the acts do
+    some = max(1, people * ACTS_SORTED // max(len(time), 1))
+    for start in range(0, people, some):
+        at = np.flatnonzero((person >= start) & (person < start + some))
+        at = at[np.lexsort((item[at], person[at]))]  # stable: within a pair they stay by time
+        new = np.ones(len(at), np.bool_)
+        for column in (person[at], item[at]):
+            new[1:] &= column[1:] == column[:-1]
+        new[1:] = ~new[1:]
+        first[at[new]] = True
+        day = time[at] // DAY_MS
+        new[1:] |= day[1:] != day[:-1]
+        begun = np.maximum.accumulate(np.where(new, np.arange(len(at)), 0))
+        over[at] = np.arange(len(at)) - begun >= DAILY_CAP
     return first, over
 
 

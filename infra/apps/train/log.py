@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flows.offline import records
 from flows.offline.history import Log
@@ -66,11 +65,8 @@ def cut(log: Log, until: str) -> Log:
 def interactions(log: Log, quarantined: Collection[str] = ()) -> Interactions:
     """What people did with items of the catalogue. `quarantined`: people who are not to be learnt from."""
     every = [recorded(each) for each in log.events]
-    slates = _of_experiments(every)
-    found = [_acts(p, each, slates) for p, each in enumerate(every)]
-    columns: list[Any] = [np.concatenate(column) for column in zip(*found, strict=True)]
     people = np.array([person_hash(person) for person in quarantined], np.uint64)
-    return dataset.interactions(Acts(*columns), people)
+    return dataset.interactions(_acts(every), people)
 
 
 def split_by_time(log: Log, acts: Interactions, train: int, judge: int) -> TimeSplit:
@@ -82,20 +78,24 @@ def split_by_time(log: Log, acts: Interactions, train: int, judge: int) -> TimeS
     return TimeSplit(chosen.learnt, chosen.judged, both[:parting], both[parting:], dropped)
 
 
-def _acts(partition: int, of: Records, slates: set[str]) -> Acts:
-    rows = of.rows()
-    chosen = rows["action"] != NO_ACTION
-    in_experiment = _shown_by(of, rows, slates)[chosen]
-    rows = rows[chosen]
+def _acts(every: list[Records]) -> Acts:
+    chosen = [each.column("action") != NO_ACTION for each in every]
+    slates = _of_experiments(every)
+    shown = [_shown_by(each, slates) for each in every]
+
+    def column(name: str) -> Any:
+        found = [each.column(name)[mask] for each, mask in zip(every, chosen, strict=True)]
+        return np.concatenate(found)
+
     return Acts(
-        np.full(len(rows), partition, np.uint16),
-        rows["offset"],
-        rows["time"],
-        rows["person"],
-        rows["item"],
-        rows["action"],
-        rows["flags"] & records.IN_CATALOGUE != 0,
-        in_experiment,
+        np.repeat(np.arange(len(every)), [mask.sum() for mask in chosen]).astype(np.uint16),
+        column("offset"),
+        column("time"),
+        column("person"),
+        column("item"),
+        column("action"),
+        column("flags") & records.IN_CATALOGUE != 0,
+        np.concatenate([found[mask] for found, mask in zip(shown, chosen, strict=True)]),
     )
 
 
@@ -109,11 +109,11 @@ def _of_experiments(every: list[Records]) -> set[str]:
     }
 
 
-def _shown_by(of: Records, rows: NDArray[np.void], slates: set[str]) -> Mask:
+def _shown_by(of: Records, slates: set[str]) -> Mask:
     """(n,) the records of actions that name one of `slates`."""
-    found = np.zeros(len(rows), np.bool_)
+    found = np.zeros(len(of), np.bool_)
     if slates:
-        found = rows["flags"] & records.OF_SLATE != 0
+        found = of.column("flags") & records.OF_SLATE != 0
         events = (event for _, _, event in of.where(found))
         found[found] = [isinstance(it, Action) and it.slate_id in slates for it in events]
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import pytest
@@ -101,15 +100,16 @@ def test_the_cuts_are_shares_of_choices_and_part_the_lists_in_time() -> None:
     assert dropped.total() + used + before == len(found.time)
 
 
-def test_a_split_is_a_function_of_the_acts_alone() -> None:
-    rows = audience()
-    one = interactions(acts(rows))
-    order = np.random.default_rng(3).permutation(len(rows))
-    columns: list[Any] = [column[order] for column in acts(rows)]
-    shuffled = interactions(Acts(*columns))
-    for name in ("time", "item", "person", "first", "earlier", "clear", "people"):
-        assert np.array_equal(getattr(one, name), getattr(shuffled, name))
-    assert choose(one, 100, 100).judge.tolist() == choose(shuffled, 100, 100).judge.tolist()
+@pytest.mark.parametrize("at_once", [1, 7, 500])
+def test_people_are_sorted_some_at_a_time(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = audience(20) + audience(20) + audience(9, 40)
+    rows.sort()
+    whole = interactions(acts(rows))
+    monkeypatch.setattr(dataset, "ACTS_SORTED", at_once)
+    some = interactions(acts(rows))
+    assert some.dropped == whole.dropped
+    for name in ("first", "earlier", "time", "item", "person"):
+        assert np.array_equal(getattr(some, name), getattr(whole, name))
 
 
 def test_what_comes_later_changes_no_earlier_act() -> None:
