@@ -62,8 +62,8 @@ class TooLittle(FreshetError):
 
 
 class Acts(NamedTuple):
-    """n actions, by (partition, offset). `time`: ms; `person`: a hash; `action`: its code; `in_catalogue`: the edge
-    knew the item; `in_experiment`: an experiment took part in the slate that the action names."""
+    """n actions, by (partition, offset). `time`: ms; `person`: a hash; `action`: its code; `in_catalogue`:
+    the edge knew the item; `in_experiment`: an experiment took part in the slate that the action names."""
 
     partition: NDArray[np.uint16]
     offset: I64

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from flows.offline import records
 from flows.offline.history import Log
-from flows.offline.records import NO_ACTION, Records, person_hash, recorded
+from flows.offline.records import NO_ACTION, ROW, Records, person_hash, recorded
 from flows.snapshots.until import BadUntil
 from infra.apps.replay.scenes import HeldOutChoice
 from models.arrays import I64, Mask
@@ -20,6 +20,8 @@ from models.training.dataset import Acts, Interactions, TooLittle, choose
 from schemas.events import Action, Served
 
 __all__ = ["Interactions", "TimeSplit", "TooLittle", "cut", "interactions", "split_by_time"]
+
+_NOTHING: Final = np.empty(0, np.bool_)
 
 
 class TimeSplit(NamedTuple):
@@ -85,7 +87,7 @@ def _acts(every: list[Records]) -> Acts:
 
     def column(name: str) -> Any:
         found = [each.column(name)[mask] for each, mask in zip(every, chosen, strict=True)]
-        return np.concatenate(found)
+        return np.concatenate([np.empty(0, ROW)[name], *found])
 
     return Acts(
         np.repeat(np.arange(len(every)), [mask.sum() for mask in chosen]).astype(np.uint16),
@@ -95,7 +97,7 @@ def _acts(every: list[Records]) -> Acts:
         column("item"),
         column("action"),
         column("flags") & records.IN_CATALOGUE != 0,
-        np.concatenate([found[mask] for found, mask in zip(shown, chosen, strict=True)]),
+        np.concatenate([_NOTHING, *(it[mask] for it, mask in zip(shown, chosen, strict=True))]),
     )
 
 
