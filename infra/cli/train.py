@@ -45,7 +45,7 @@ def train_command(
     freshet train
     freshet train --no-publish            evaluate only
     freshet train --until 2026-11-23T00:00:00Z
-    freshet train --no-activate           later: freshet release activate ID
+    freshet train --no-activate           later: freshet release promote ID
     """
     from infra.local.home import prepare_folder
     from infra.terminal.progress import Reporter

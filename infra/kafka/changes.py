@@ -19,11 +19,18 @@ from schemas.state import fences
 from schemas.topics import CONTROL
 
 APPLY_SECONDS: Final = 15.0
+_OTHER: Final = "{}: another change came first: read it, and try again"
 _CURRENT: Final[tuple[Subject, str]] = ("policy", CURRENT.partition(":")[2])
 
 
 class ChangeNotApplied(FreshetError):
     """A change was refused, another change came first, or `control` is down; the text says which."""
+
+
+class OtherChange(ChangeNotApplied):
+    """Another change came first: what was read before is out of date."""
+
+    exit_code = 2
 
 
 def in_force(settings: Settings, subject: Subject, identifier: str) -> Held | None:
@@ -38,22 +45,38 @@ def current(settings: Settings) -> str:
     return msgspec.json.decode(held.body, type=Current).release if held else ""
 
 
-def serve(settings: Settings, release: str, *, rollback: bool = False) -> None:
+def serve(
+    settings: Settings,
+    release: str,
+    *,
+    rollback: bool = False,
+    reason: str = "",
+    expected_version: int | None = None,
+) -> None:
     """Lets a release serve. Errors: `ChangeNotApplied`."""
-    publish(settings, *_CURRENT, Current(release=release, rollback=rollback))
+    body = Current(release=release, rollback=rollback)
+    publish(settings, *_CURRENT, body, reason, expected_version)
 
 
 def publish(
-    settings: Settings, subject: Subject, identifier: str, body: Body, reason: str = ""
+    settings: Settings,
+    subject: Subject,
+    identifier: str,
+    body: Body,
+    reason: str = "",
+    expected_version: int | None = None,
 ) -> Held:
     """Replaces what is in force by `body`, and returns once `body` is in force.
 
-    Errors: `ChangeNotApplied`; Kafka's and Redis's.
+    `expected_version`: of what the caller has seen (0: nothing); None: whatever is in force now. Errors:
+    `OtherChange`, `ChangeNotApplied`; Kafka's and Redis's.
     """
     name, keyspace = f"{subject}:{identifier}", settings.keyspace
     with redis_client.connect(settings) as client:
         before = _held(client, keyspace, name)
         version = before.version if before else 0
+        if expected_version not in (None, version):
+            raise OtherChange(_OTHER.format(name))
         text = msgspec.json.encode(body)
         offset = _send(settings, subject, identifier, version, text, reason)
         until = time.monotonic() + APPLY_SECONDS
@@ -64,7 +87,7 @@ def publish(
             if held is not None and held.version > version:
                 if held.version == version + 1 and held.body.encode() == text:
                     return held
-                raise ChangeNotApplied(f"{name}: another change came first: read it, and try again")
+                raise OtherChange(_OTHER.format(name))
             if folded > offset:
                 raise ChangeNotApplied(f"{name}: refused (`freshet tail dead-letters` says why)")
             time.sleep(0.02)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from infra.releases.errors import ReleaseUnavailable
-from infra.releases.files import bytes_of, check_name
-from schemas import releases
+from infra.releases.files import bytes_of, compare, listed
 from schemas.control import RELEASE_ID
 from schemas.releases import MANIFEST
 
@@ -72,14 +69,8 @@ def upload(settings: Settings, release: str) -> None:
         if bucket.get(name) == data:
             return
         raise ReleaseUnavailable(f"{release}: the bucket has another release of this id", "taken")
-    try:
-        files = releases.DECODER.decode(data).files
-    except msgspec.MsgspecError:
-        raise ReleaseUnavailable(f"{release}: its {MANIFEST} cannot be read", "broken") from None
-    for file, of in files.items():
-        check_name(release, file)
+    for file, of in listed(release, data).items():
         with bucket.create(f"{release}/{file}") as sink:
             sink.write(bytes_of(path, file))
-        if (sink.bytes, sink.sha256) != (of.bytes, of.sha256):
-            raise ReleaseUnavailable(f"{release}: {file} is not as its {MANIFEST} says", "corrupt")
+        compare(release, file, of, sink.bytes, sink.sha256)
     bucket.put(name, data)

@@ -12,15 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from infra.files import sync_directory
 from infra.releases.bucket import CHUNK_BYTES, open_bucket
 from infra.releases.errors import ReleaseUnavailable
-from infra.releases.files import check_name, is_whole
-from schemas import releases
+from infra.releases.files import compare, is_whole, listed
 from schemas.control import RELEASE_ID, release_order
-from schemas.releases import MANIFEST, Manifest, ReleaseFile
+from schemas.releases import MANIFEST, ReleaseFile
 
 if TYPE_CHECKING:
     from infra.objects import ObjectStore
@@ -71,12 +68,11 @@ def _locked(directory: Path) -> Iterator[None]:
 
 def _download(bucket: ObjectStore, target: Path, wanted: str) -> None:
     release = target.name
-    data, manifest = _manifest(bucket, release, wanted)
+    data = manifest(bucket, release, wanted)
     draft = target.with_name(f"{_DRAFT}{release}-{secrets.token_hex(4)}")
     draft.mkdir()
     try:
-        for name, of in manifest.files.items():
-            check_name(release, name)
+        for name, of in listed(release, data).items():
             _copy(bucket, release, name, of, draft)
         _write(draft / MANIFEST, data)
         sync_directory(draft)
@@ -89,7 +85,8 @@ def _download(bucket: ObjectStore, target: Path, wanted: str) -> None:
         shutil.rmtree(draft.with_name(f"{draft.name}.old"), ignore_errors=True)
 
 
-def _manifest(bucket: ObjectStore, release: str, wanted: str) -> tuple[bytes, Manifest]:
+def manifest(bucket: ObjectStore, release: str, wanted: str = "") -> bytes:
+    """A release's manifest in the bucket; `wanted`: its SHA-256. Errors: `ReleaseUnavailable`."""
     try:
         data = bucket.get(f"{release}/{MANIFEST}")
     except FileNotFoundError:
@@ -99,12 +96,7 @@ def _manifest(bucket: ObjectStore, release: str, wanted: str) -> tuple[bytes, Ma
             f"{release}: its manifest in the bucket is not the one that was published",
             "unpublished",
         )
-    try:
-        return data, releases.DECODER.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise ReleaseUnavailable(
-            f"{release}: its {MANIFEST} in the bucket cannot be read", "broken"
-        ) from None
+    return data
 
 
 def _copy(bucket: ObjectStore, release: str, name: str, of: ReleaseFile, draft: Path) -> None:
@@ -119,14 +111,7 @@ def _copy(bucket: ObjectStore, release: str, name: str, of: ReleaseFile, draft: 
             os.fsync(file.fileno())
     except FileNotFoundError:
         raise ReleaseUnavailable(f"{release}: {name} is missing in the bucket", "missing") from None
-    if size != of.bytes:
-        raise ReleaseUnavailable(
-            f"{release}: {name} is cut short in the bucket: {size} of {of.bytes} bytes", "cut_short"
-        )
-    if digest.hexdigest() != of.sha256:
-        raise ReleaseUnavailable(
-            f"{release}: {name} is corrupt in the bucket: its checksum differs", "corrupt"
-        )
+    compare(release, name, of, size, digest.hexdigest(), " in the bucket")
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ class BadRelease(FreshetError):
     def __init__(self, text: str, code: str = "broken") -> None:
         super().__init__(text)
         self.code = code
+
+
+class _Format(msgspec.Struct):
+    """Of any manifest."""
+
+    format: int
 
 
 def encoder(matrix: NDArray[np.float32]) -> Any:
@@ -85,8 +92,22 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     try:
         manifest = releases.DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise BadRelease(f"{path.name}: its {MANIFEST} cannot be read") from None
+        raise BadRelease(f"{path.name}: {_unreadable(data)}") from None
     return manifest, sha256(data)
+
+
+def _unreadable(data: bytes) -> str:
+    """Why a manifest cannot be decoded: its format, where it has another one."""
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        of = msgspec.json.decode(data, type=_Format).format
+        if of not in readable(FORMAT, UPGRADES):
+            return _foreign(of)
+    return f"its {MANIFEST} cannot be read"
+
+
+def _foreign(of: int) -> str:
+    reads = " and ".join(map(str, readable(FORMAT, UPGRADES)))
+    return f"it is of format {of}, this code reads {reads}"
 
 
 def load(path: Path, manifest_sha256: str = "") -> Release:
@@ -102,9 +123,8 @@ def load(path: Path, manifest_sha256: str = "") -> Release:
 
 
 def _load(path: Path, manifest: Manifest, sha: str, wanted: str) -> Release:
-    if manifest.format not in (formats := readable(FORMAT, UPGRADES)):
-        reads = " and ".join(map(str, formats))
-        raise BadRelease(f"it is of format {manifest.format}, this code reads {reads}", "foreign")
+    if manifest.format not in readable(FORMAT, UPGRADES):
+        raise BadRelease(_foreign(manifest.format), "foreign")
     if field := manifest.counting.fault:
         raise BadRelease(f"its counting has another {field} than this code can count by", "foreign")
     if manifest.id != path.name:

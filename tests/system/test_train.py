@@ -62,13 +62,13 @@ def test_a_release_is_learnt_served_followed_and_taken_back(system: System) -> N
         (second, False, first),
         (first, True, ""),
     ]
-    freshet("release", "activate", second, *where)
+    freshet("release", "promote", second, "--reason", "by hand", *where)
     serves(system, second)
-    back = freshet("release", "activate", first, *where, code=1)
-    assert back.output.endswith("refused (`freshet tail dead-letters` says why)\n"), "at once"
+    back = freshet("release", "promote", first, *where, code=2)
+    assert f"`freshet release rollback --to {first}` returns to it" in back.output
     freshet("release", "rollback", *where)
     serves(system, first)
     assert read_json(system, "release", "show", second)["parent"] == first
     assert (
-        "there is no release" in freshet("release", "show", "2020-01-01.1", *where, code=1).output
+        "there is no release" in freshet("release", "show", "2020-01-01.1", *where, code=2).output
     )

@@ -1,0 +1,1 @@
+"""Releases as an operator sees them: listed, checked, promoted, rolled back, compared."""

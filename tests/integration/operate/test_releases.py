@@ -1,0 +1,112 @@
+"""`freshet release` against the flow `control`: promoted by hand, taken back, and never two at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from infra.apps.releases import control
+from infra.apps.releases.find import ReleaseRefused
+from infra.apps.releases.promote import promote
+from infra.cli.main import cli
+from infra.kafka.changes import in_force
+from infra.settings import VARIABLES, Settings, to_environment
+from schemas.releases import VECTORS
+from schemas.state.counting import Counting
+from tests.flows.faults import spawn
+from tests.support.releases import ONE, THREE, TWO, saved
+
+pytestmark = pytest.mark.check
+
+COUNTING = Counting(fade=0.75)
+REFUSED = {
+    "gate": {"ranker": {"outcome": "refused", "why": "it lost", "ratio": 0.9, "upper": 0.98}}
+}
+FOUR = "2026-11-25.1"
+
+
+@pytest.fixture
+def installation(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """The flow `control` over three releases, of which none is registered, and one that was cut short."""
+    saved(settings.releases, ONE, counting=COUNTING)
+    saved(settings.releases, TWO, parent=ONE)
+    saved(settings.releases, THREE, parent=ONE, metrics=REFUSED)
+    saved(settings.releases, FOUR, parent=ONE)
+    vectors = settings.releases / FOUR / VECTORS
+    vectors.write_bytes(vectors.read_bytes()[:-9])
+    for variable in VARIABLES.values():
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in to_environment(settings).items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.chdir(tmp_path)
+    flow = spawn(settings, "control", tmp_path / "flow.log")
+    try:
+        yield settings
+    finally:
+        flow.kill()
+        flow.wait()
+
+
+def release(*words: str, code: int = 0) -> Result:
+    done = CliRunner().invoke(cli, ["release", *words], prog_name="freshet")
+    assert done.exit_code == code, done.output
+    return done
+
+
+def states() -> dict[str, str]:
+    found: list[dict[str, Any]] = json.loads(release("list", "--json").stdout)
+    return {it["id"]: it["state"] for it in found}
+
+
+def test_a_release_is_promoted_by_hand_and_taken_back(installation: Settings) -> None:
+    assert "no release serves" in release("rollback", code=2).stderr
+    release("promote", ONE)
+    held = in_force(installation, "release", ONE)
+    assert held is not None
+    assert json.loads(held.body)["counting"]["fade"] == COUNTING.fade
+    assert states() == {FOUR: "broken", THREE: "lost", TWO: "candidate", ONE: "serves"}
+
+    said = release("promote", THREE, "--reason", "the experiment won").stdout
+    assert f"{THREE} serves from now on, in the place of {ONE}." in said
+    assert "refused 0.900" in said
+    assert "it lost" in said
+    changed = in_force(installation, "policy", "release")
+    assert changed is not None
+    assert (changed.actor, changed.reason) == ("cli", "the experiment won")
+    assert "the experiment won" in release("list").stdout
+    assert states() == {FOUR: "broken", THREE: "serves", TWO: "earlier", ONE: "earlier"}
+    assert "serves already" in release("promote", THREE).stdout
+
+    older = release("promote", TWO, code=2).stderr
+    assert f"`freshet release rollback --to {TWO}` returns to it" in older
+    assert f"{VECTORS} is cut short" in release("promote", FOUR, code=2).stderr
+    assert f"{VECTORS} is cut short" in release("rollback", "--to", FOUR, code=2).stderr
+    assert states()[THREE] == "serves"
+
+    release("rollback", "--to", TWO)
+    assert states()[TWO] == "serves"
+    assert "is newer" in release("rollback", "--to", THREE, code=2).stderr
+    release("rollback", "--reason", "it was slow")
+    assert states()[ONE] == "serves"
+    assert "has no parent" in release("rollback", code=2).stderr
+    hint = release("activate", TWO)
+    assert "is called `release promote`" in hint.stderr
+    assert states()[TWO] == "serves"
+    release("rollback", "--to", "built-in")
+    assert "serves" not in states().values()
+
+
+def test_of_two_promoted_at_once_one_is_refused(installation: Settings) -> None:
+    seen = control.read(installation)
+    promote(installation, seen, ONE)
+    with pytest.raises(ReleaseRefused, match="another release was promoted") as raised:
+        promote(installation, seen, TWO)
+    assert raised.value.exit_code == 2
+    assert states()[ONE] == "serves"
