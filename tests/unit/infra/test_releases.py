@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +34,25 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
 
 
-@pytest.fixture
-def kept(tmp_path: Path) -> Settings:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four releases: one was released, one is undecided, one refused, and the last was cut short."""
-    settings = Settings(data_dir=tmp_path)
+    folder = tmp_path_factory.mktemp("written") / "releases"
     interval = {"lower": 0.95, "upper": 1.09}
-    saved(settings.releases, ONE, metrics=judged("released", lower=0.98, upper=1.06))
-    saved(
-        settings.releases, TWO, parent=ONE, metrics=judged("undecided", needed=34_000, **interval)
-    )
-    saved(settings.releases, THREE, parent=ONE, metrics=judged("refused", **interval))
-    saved(settings.releases, FOUR)
-    cut(settings.releases / FOUR / VECTORS)
+    undecided = judged("undecided", needed=34_000, **interval)
+    saved(folder, ONE, metrics=judged("released", lower=0.98, upper=1.06))
+    saved(folder, TWO, parent=ONE, metrics=undecided)
+    saved(folder, THREE, parent=ONE, metrics=judged("refused", **interval))
+    saved(folder, FOUR)
+    cut(folder / FOUR / VECTORS)
+    return folder
+
+
+@pytest.fixture
+def kept(written: Path, tmp_path: Path) -> Settings:
+    """An installation of a test of its own, with those releases."""
+    settings = Settings(data_dir=tmp_path)
+    shutil.copytree(written, settings.releases)
     return settings
 
 

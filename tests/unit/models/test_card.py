@@ -152,7 +152,7 @@ KEYS = st.sampled_from(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.dictionaries(KEYS, st.dictionaries(KEYS, st.dictionaries(KEYS, JSON) | JSON) | JSON))
 def test_any_metrics_have_a_card(metrics: dict[str, Any]) -> None:
     held = manifest(metrics=metrics)
