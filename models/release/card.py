@@ -98,26 +98,26 @@ def _verdict(manifest: Manifest) -> Section:
 
 def _conditions(manifest: Manifest) -> Grid:
     rows = []
-    for name, judged in entries(manifest.metrics.get("gate")).items():
-        conditions = entries(judged).get("conditions")
-        for it in conditions if isinstance(conditions, list | tuple) else ():
-            listed = it if isinstance(it, list | tuple) else ()
-            held = entries(it) or dict(zip(("name", "passed", "why"), listed, strict=False))
+    for component, judged in entries(manifest.metrics.get("gate")).items():
+        for name, it in entries(entries(judged).get("checks")).items():
+            held = entries(it)
             passed = "passed" if held.get("passed") else "FAILED"
-            rows.append((str(name), str(held.get("name", "")), passed, str(held.get("why", ""))))
+            rows.append((str(component), str(name), passed, str(held.get("why", ""))))
     return Grid(("component", "check", "outcome", "why"), tuple(rows))
 
 
 def _data(manifest: Manifest) -> Section:
     data, metrics = manifest.data, manifest.metrics
+    more = {**metrics, **entries(metrics.get("data"))}
     rows = [("events", f"{data.events:,}"), ("first", when(data.first)), ("last", when(data.last))]
     for name in ("people", "items"):
-        if (count := number(metrics.get(name))) is not None:
+        if (count := number(more.get(name))) is not None:
             rows.append((name, f"{int(count):,}"))
     rows.append(("offsets", ".".join(map(str, data.offsets))))
     split = _counted(("choices", "#number"), metrics.get("choices"))
-    dropped = _counted(("dropped, as", "#number"), metrics.get("dropped"))
-    return Section("Data", (), (Grid(("", "log"), tuple(rows)), split, dropped))
+    dropped = _counted(("actions left out", "#number"), more.get("dropped"))
+    chosen = _counted(("chosen on history by", "#"), metrics.get("chosen"))
+    return Section("Data", (), (Grid(("", "log"), tuple(rows)), split, dropped, chosen))
 
 
 def _counting(counting: Counting) -> Section:

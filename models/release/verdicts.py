@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from schemas.releases import Manifest
+from schemas.releases import RANKER, Manifest
 
 UNKNOWN: Final = "unknown"
 OUTCOMES: Final = ("released", "undecided", "refused", UNKNOWN)
-"""From the best to the worst."""
 COMPONENTS: Final = ("ranker", "coarse")
-"""Of a release, as the gate names them, the one that decides on the order first."""
+"""Of a release, as the gate names them; the first that there is decides on the order."""
 _LOWER: Final = ("lower", "lo")
 _UPPER: Final = ("upper", "hi")
 
@@ -66,10 +65,11 @@ def by_component(manifest: Manifest) -> dict[str, Judged]:
 
 
 def overall(manifest: Manifest) -> Judged:
-    """The verdict on a release: the best one of its components, since it goes without those that lose."""
+    """The verdict on a release: on its ranker where it has one, else on its coarse score."""
     found = by_component(manifest)
-    names = sorted(found, key=lambda name: _order(name, found[name].outcome))
-    return found[names[0]] if names else Judged(UNKNOWN, "it was judged by no gate")
+    names = COMPONENTS if RANKER in manifest.files else COMPONENTS[1:]
+    verdict = next((found[name] for name in names if name in found), None)
+    return verdict or Judged(UNKNOWN, "it was judged by no gate")
 
 
 def entries(value: object) -> Mapping[str, Any]:
@@ -88,7 +88,8 @@ def interval(value: object, beside: Mapping[str, Any] | None = None, name: str =
     """The interval of a metric: a mapping with its ends, or a number whose ends have names in `beside`, such
     as `name`_lo."""
     if isinstance(value, Mapping):
-        return Range(number(value.get("value")), _end(value, _LOWER), _end(value, _UPPER))
+        middle = number(value.get("value", value.get("ratio")))
+        return Range(middle, _end(value, _LOWER), _end(value, _UPPER))
     held = beside or {}
     lower, upper = ([f"{name}_{end}" for end in words] for words in (_LOWER, _UPPER))
     return Range(number(value), _end(held, lower), _end(held, upper))
@@ -107,10 +108,4 @@ def _judged(held: object) -> Judged:
         Range(number(given.get("ratio")), _end(given, _LOWER), _end(given, _UPPER)),
         str(given.get("rival") or ""),
         *(int(number(count) or 0) or None for count in (n, people, needed)),
-    )
-
-
-def _order(name: str, outcome: str) -> tuple[int, int]:
-    return OUTCOMES.index(outcome), COMPONENTS.index(name) if name in COMPONENTS else len(
-        COMPONENTS
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import schemas.releases
 from flows.people.batch import Decoded
 from flows.people.dataflow import People
 from flows.people.encoder import CurrentRelease
+from infra.releases.bucket import upload
 from infra.settings import Settings
 from infra.store import redis_client
 from infra.store.redis_client import Client
@@ -149,7 +151,11 @@ def test_an_unreadable_release_in_control_is_none(client: Client) -> None:
     follower.close()
 
 
-def test_the_worker_makes_vectors_by_a_release_on_disk(settings: Settings) -> None:
+@pytest.mark.parametrize("shared", [False, pytest.param(True, marks=pytest.mark.check)])
+def test_the_worker_makes_vectors_by_a_release_on_disk(
+    settings: Settings, shared: bool, tmp_path: Path
+) -> None:
+    """In its folder, or fetched into it."""
     release = space(5)
     manifest = Manifest(
         format=0,
@@ -171,6 +177,10 @@ def test_the_worker_makes_vectors_by_a_release_on_disk(settings: Settings) -> No
         ENCODER: np.eye(content.DIM, dtype=np.float32),
     }
     save(settings.releases, manifest, arrays, None)
+    if shared:
+        settings = msgspec.structs.replace(settings, release_url=str(tmp_path / "shared"))
+        upload(settings, ONE)
+        shutil.rmtree(settings.releases)
     worker = People(settings)
     name(worker.redis, ONE)
     until = time.monotonic() + 20

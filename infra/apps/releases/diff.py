@@ -30,7 +30,8 @@ def difference(one: Manifest, other: Manifest) -> dict[str, dict[str, Sides]]:
 
 def _sections(manifest: Manifest) -> dict[str, dict[str, Any]]:
     data, metrics = manifest.data, manifest.metrics
-    counted = {name: metrics.get(name) for name in ("people", "items", "choices", "dropped")}
+    more = {**metrics, **entries(metrics.get("data"))}
+    counted = {name: more.get(name) for name in ("people", "items", "choices", "dropped")}
     return {
         "release": {
             "created_at": manifest.created_at,

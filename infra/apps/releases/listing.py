@@ -29,7 +29,7 @@ HERE, BUCKET = "here", "bucket"
 class ReleaseRow(msgspec.Struct, kw_only=True):
     """A release in the list. `state`: it serves; a running experiment uses it; it may be promoted; the gate
     refused it; it is older than the one that serves; its files are not as written, which `fault` names.
-    `where`: `HERE`, `BUCKET`. `verdict`: of its best component, {outcome, ratio, lower, upper, ...}."""
+    `where`: `HERE`, `BUCKET`. `verdict`: {outcome, ratio, lower, upper, needed, text}."""
 
     id: str
     state: State

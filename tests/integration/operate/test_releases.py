@@ -25,7 +25,7 @@ pytestmark = pytest.mark.check
 
 COUNTING = Counting(fade=0.75)
 REFUSED = {
-    "gate": {"ranker": {"outcome": "refused", "why": "it lost", "ratio": 0.9, "upper": 0.98}}
+    "gate": {"coarse": {"outcome": "refused", "why": "it lost", "ratio": 0.9, "upper": 0.98}}
 }
 FOUR = "2026-11-25.1"
 
@@ -101,6 +101,20 @@ def test_a_release_is_promoted_by_hand_and_taken_back(installation: Settings) ->
     assert states()[TWO] == "serves"
     release("rollback", "--to", "built-in")
     assert "serves" not in states().values()
+
+
+def test_a_release_of_one_machine_is_in_the_bucket_once_it_is_promoted(
+    installation: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(tmp_path / "shared")
+    monkeypatch.setenv("FRESHET_RELEASE_URL", url)
+    monkeypatch.setenv("FRESHET_RELEASE_DIR", str(installation.releases))
+    release("promote", ONE)
+    monkeypatch.setenv("FRESHET_RELEASE_DIR", str(tmp_path / "another"))
+    found = json.loads(release("list", "--json").stdout)
+    assert [(it["id"], it["state"], it["where"]) for it in found] == [(ONE, "serves", ["bucket"])]
+    assert f"# Release {ONE}" in release("show", ONE).stdout
+    assert (tmp_path / "another" / ONE / VECTORS).is_file()
 
 
 def test_of_two_promoted_at_once_one_is_refused(installation: Settings) -> None:

@@ -27,7 +27,7 @@ FOUR = "2026-11-25.1"
 
 def judged(outcome: str, **fields: Any) -> dict[str, Any]:
     verdict = {"outcome": outcome, "why": f"{outcome} by the gate", "ratio": 1.02, **fields}
-    return {"gate": {"coarse": {"outcome": "refused", "why": "no"}, "ranker": verdict}}
+    return {"gate": {"coarse": verdict, "ranker": {"outcome": "refused", "why": "it lost"}}}
 
 
 def cut(path: Path) -> None:
@@ -164,7 +164,7 @@ def test_two_releases_differ_in_what_they_were_made_of(kept: Settings) -> None:
     assert sections["weights"] == {"covisit": (1.0, 2.0), "popular": (0.1, None)}
     assert sections["features"] == {"popular_24h": (None, 9.5)}
     assert sections["data"]["dropped bots"] == (None, 3)
-    assert sections["metrics"]["ranker verdict"] == ("undecided", "released")
+    assert sections["metrics"]["coarse verdict"] == ("undecided", "released")
     assert sections["metrics"]["ranker NDCG@10"] == (None, 0.1)
 
 
@@ -186,11 +186,11 @@ def release(*words: str, code: int = 0) -> Result:
 
 def test_a_card_and_a_comparison_need_no_running_system(alone: Settings) -> None:
     shown = release("show", TWO).stdout
-    assert "| ranker | undecided | 1.020 (0.950 to 1.090) |" in shown
+    assert "| coarse | undecided | 1.020 (0.950 to 1.090) |" in shown
     assert str(alone.releases / TWO / "card.html") in shown
     assert json.loads(release("show", TWO, "--json").stdout)["parent"] == ONE
     table = release("diff", ONE, TWO).stdout
-    assert "ranker verdict" in table
+    assert "coarse verdict" in table
     assert "undecided" in table
     assert json.loads(release("diff", ONE, TWO, "--json").stdout)["release"]["parent"] == ["", ONE]
     assert "is cut short" in release("show", FOUR, code=2).stderr

@@ -7,12 +7,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.evaluation.gate import Condition, Verdict
-from models.evaluation.intervals import IntervalEstimate
 from models.release import artefact, card_formats, verdicts
 from models.release.card import sections
 from models.release.verdicts import Judged, Range
@@ -20,31 +17,43 @@ from schemas.releases import CARD, CARD_PAGE, RANKER, Manifest, ReleaseFile
 from schemas.state.counting import FORMAT_1, Counting
 from tests.support.releases import ONE, TWO, manifest, saved
 
-REFUSED = Verdict(
-    outcome="refused",
-    why="NDCG@10 0.1040 against 0.1019 of the best rival built_in",
-    ratio=1.02,
-    lower=0.951,
-    upper=1.09,
-    rival="built_in",
-    n=1500,
-    people=64,
-    rivals={"built_in": IntervalEstimate(1.02, 0.951, 1.09)},
-    slices={"category a|b <i>": IntervalEstimate(0.8, 0.7, None)},
-    conditions=(Condition("parity", False, "scores differ by 0.1"),),
-)
-UNDECIDED = Verdict(outcome="undecided", why="it needs more", ratio=1.01, needed=34_000, n=900)
+REFUSED = {
+    "outcome": "refused",
+    "why": "NDCG@10 0.1040 against 0.1019 of the best rival built_in",
+    "ratio": 1.02,
+    "lower": 0.951,
+    "upper": 1.09,
+    "rival": "built_in",
+    "n": 1500,
+    "people": 64,
+    "needed": None,
+    "rivals": {"built_in": {"ratio": 1.02, "lower": 0.951, "upper": 1.09}},
+    "slices": {"category a|b <i>": {"ratio": 0.8, "lower": 0.7, "upper": None}},
+    "checks": {"parity": {"passed": False, "why": "scores differ by 0.1"}},
+}
+UNDECIDED = {
+    "outcome": "undecided",
+    "why": "it needs more",
+    "ratio": 1.01,
+    "needed": 34_000,
+    "n": 900,
+}
 METRICS: dict[str, Any] = {
-    "gate": msgspec.to_builtins({"ranker": REFUSED, "coarse": UNDECIDED}),
+    "gate": {"ranker": REFUSED, "coarse": UNDECIDED},
     "arms": {
         "built_in": {"hit_rate_at_10": 0.2, "ndcg_at_10": 0.1019},
-        "ranker": {"hit_rate_at_10": 0.21, "ndcg_at_10": 0.104, "ndcg_at_10_lo": 0.09, "ndcg_at_10_hi": 0.12},
+        "ranker": {
+            "hit_rate_at_10": 0.21,
+            "ndcg_at_10": 0.104,
+            "ndcg_at_10_lo": 0.09,
+            "ndcg_at_10_hi": 0.12,
+        },
     },
     "choices": {"judged": 1500, "lists": 5000},
-    "dropped": {"train": {"bots": 20_000}, "capped": 3},
+    "data": {"dropped": {"bots": 20_000, "capped": 3}},
     "gain": {"covisit": 3.0, "popular_24h": 1.0},
     "people": 610,
-}  # fmt: skip
+}
 
 
 def whole() -> Manifest:
@@ -69,13 +78,13 @@ def test_a_card_says_what_the_manifest_says() -> None:
         "| ranker | parity | FAILED | scores differ by 0.1 |",
         "| people | 610 |",
         "| events | 1,000 |",
-        "| train bots | 20,000 |",
+        "| bots | 20,000 |",
         "| pairs | at any gap |",
         "| popularity | 24h |",
         "| covisit | 75.0% |",
         "| ranker | 0.2100 | 0.1040 (0.0900 to 0.1200) |",
         "| category a\\|b &lt;i> | 0.800 (0.700 to ?) |",
-        "About 34,000 choices would decide what is undecided.",
+        "It was judged on 1,500 choices of 64 people",
         "`freshet release rollback` returns to 2026-11-24.1, its parent",
     ):
         assert line in text, line
@@ -133,10 +142,13 @@ def test_a_release_of_format_1_has_a_card_too() -> None:
     assert "Evaluation" not in text
 
 
-def test_the_verdict_on_a_release_is_that_of_its_best_component() -> None:
-    assert verdicts.overall(whole()) == Judged(
+def test_the_verdict_on_a_release_is_that_on_its_ranker_where_it_has_one() -> None:
+    assert verdicts.overall(whole()).text() == "refused 1.020 (0.951 to 1.090)"
+    alone = manifest(metrics=METRICS)
+    assert verdicts.overall(alone) == Judged(
         "undecided", "it needs more", Range(1.01), n=900, needed=34_000
     )
+    assert "About 34,000 choices would decide" in card_formats.markdown(alone)
     assert verdicts.overall(manifest()).outcome == verdicts.UNKNOWN
 
 
@@ -148,7 +160,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 KEYS = st.sampled_from(
-    sorted({*METRICS, "ranker", "conditions", "slices", "rivals", *METRICS["gate"]["ranker"]})
+    sorted({*METRICS, "ranker", "checks", "slices", "rivals", *METRICS["gate"]["ranker"]})
 )
 
 
