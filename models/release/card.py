@@ -7,7 +7,6 @@ format, its card leaves out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from models.release import verdicts
@@ -15,6 +14,7 @@ from models.release.verdicts import Range, entries, interval, number
 from schemas.releases import RANKER, Manifest
 from schemas.state.counting import Counting
 from schemas.state.tables import WINDOWS
+from schemas.times import render
 
 METRICS: Final = (("hit_rate_at_10", "HR@10"), ("ndcg_at_10", "NDCG@10"))
 """Of an arm: the name in the manifest, and the field's."""
@@ -58,10 +58,7 @@ def when(millis: int) -> str:
     >>> when(0)
     '1970-01-01 00:00 UTC'
     """
-    try:
-        return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except (ValueError, OverflowError, OSError):  # beyond the years 1 to 9999
-        return f"{millis} ms"
+    return render(millis).replace("T", " ")[:16] + " UTC"
 
 
 def _release(manifest: Manifest) -> Section:

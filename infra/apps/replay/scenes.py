@@ -16,7 +16,7 @@ from flows.offline.records import recorded
 from infra.apps.replay.facts import FactsByTime
 from infra.apps.replay.world import ReplayWorld
 from infra.settings import Settings
-from models.aggregates.tables import Tables as Sums
+from models.aggregates.tables import Tables
 from models.arrays import I64
 from models.release.release import Release
 from schemas.state.facts import Actions, Delta
@@ -104,10 +104,10 @@ class TrainingReplay:
 
     def stretches(
         self, targets: Sequence[HeldOutChoice], count: int
-    ) -> Iterator[tuple[Sequence[HeldOutChoice], list[Person], Sums]]:
+    ) -> Iterator[tuple[Sequence[HeldOutChoice], list[Person], Tables]]:
         """`targets` in order of time, in at most `count` stretches of one size, each with its people and the
         sums before its first choice."""
-        ordered, sums = sorted(targets, key=lambda it: it.now), Sums(1)
+        ordered, sums = sorted(targets, key=lambda it: it.now), Tables(1)
         size = max(1, -(-len(ordered) // count))
         for first in range(0, len(ordered), size):
             stretch = ordered[first : first + size]

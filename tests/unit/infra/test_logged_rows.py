@@ -19,7 +19,7 @@ from infra.apps.replay.ranks import CandidateLists, ShownRanks
 from infra.apps.replay.scenes import FEATURES, RECIPE, HeldOutChoice, TrainingReplay
 from infra.apps.train.log import cut
 from infra.settings import Settings
-from models.aggregates.tables import Tables as Sums
+from models.aggregates.tables import Tables
 from models.evaluation.ranking import gains
 from models.release import content
 from models.release.release import Release, Space
@@ -84,14 +84,14 @@ class Server(NamedTuple):
     """Folds and tables of a system that takes one event at a time."""
 
     people: list[Offline]
-    sums: Sums
+    sums: Tables
     world: World
 
 
 def server() -> Server:
     folds = [Offline(SETTINGS, p, Fence("", 3, 0, 0, VERSION)) for p in range(demo_data.PARTITIONS)]
     world = offline.world(LOG.items, recipe=RECIPE, release=RELEASE)
-    return Server(folds, Sums(demo_data.PARTITIONS), world)
+    return Server(folds, Tables(demo_data.PARTITIONS), world)
 
 
 def take(server: Server, partition: int, offset: int, time: int, event: Action) -> None:
