@@ -108,8 +108,7 @@ def _taken(found: Recognised, notes: Notes) -> SetRead:
         table.read(tables.rows(opened(found.path, notes), shape, notes))
         held, about = table.gathered, tables.items(table)
     acts = held.all()
-    if not clock:
-        acts = gathered.laid_out(acts)
+    acts = gathered.since_1990(acts, notes) if clock else gathered.laid_out(acts)
     acts, target = _judged(acts, held, shape, notes)
     return SetRead(held, acts, target, clock, about)
 

@@ -13,6 +13,7 @@ from infra.datasets.layouts.numbering import NO_ID
 from infra.datasets.layouts.numbers import NO_TIME, out_of_range
 from infra.datasets.rows import Fault, Notes, NotReadable
 from schemas.actions import CODE, WEIGHT
+from schemas.times import EARLIEST
 
 CHOICE_WEIGHT: Final = 2.0
 """The least weight of an action that is a choice (a click, a like), as for training."""
@@ -158,6 +159,15 @@ def laid_out(acts: ActColumns) -> ActColumns:
     has_baskets = len(acts.basket) > 0 and acts.basket[0] != NO_ID
     times = clocks.baskets(acts.basket) if has_baskets else clocks.sequences(acts.person)
     return acts._replace(time=times)
+
+
+def since_1990(acts: ActColumns, notes: Notes) -> ActColumns:
+    """With times that a product can have: where all lie before 1990, they count from the set's own beginning,
+    which is put at `clocks.START_MS`."""
+    if acts.time.max() >= EARLIEST:
+        return acts
+    notes.add("times_moved", "times before 1990 count from a beginning, which was put at 2020")
+    return acts._replace(time=acts.time + clocks.START_MS)
 
 
 def distinct(acts: ActColumns, of: Gathered) -> NDArray[np.bool_]:

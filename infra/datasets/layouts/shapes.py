@@ -48,6 +48,7 @@ _MAX_CODE: Final = 64
 """Characters of an item's code in a list; what is longer is prose."""
 _LEAST_MOMENT: Final = EARLIEST
 """ms of a time: smaller numbers in a file without a header are ratings or ids."""
+_LIST_OF_IDS: Final = "_list:token_seq"
 _MAX_SCALE: Final = 21
 """Values of a scale of ratings."""
 _WORDS: Final = re.compile(r"[0-9]")
@@ -105,6 +106,8 @@ def by_header(names: Sequence[str], by: str = "") -> Shape | None:
     if not acted:
         return _catalogue(made)
     if roles.is_typed(names):
+        if any(it.endswith(_LIST_OF_IDS) for it in names):
+            return made._replace(why="its lines hold prefixes of sequences, not acts")
         return made._replace(layout=RECBOLE)
     if "tag" in map(roles.plain, names):
         return made._replace(why="it holds tags that people gave, no acts")

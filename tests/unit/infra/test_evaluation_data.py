@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -111,3 +113,28 @@ def test_a_lake_without_acts_is_refused(tmp_path: Path) -> None:
     put(Lake(Store(str(tmp_path))), [batch(0, [action(1, 1, DAY)], [DAY])])
     with pytest.raises(NotReadable, match="holds no act that can be read: 1 lines have not in cat"):
         acts_of(str(tmp_path))
+
+
+READ = """
+import resource, sys
+from infra.apps.evaluate.data import acts_of, to_log
+acts = acts_of(sys.argv[1])
+log = to_log(acts, 1)
+print(len(acts.time), len(log.events[0]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+@pytest.mark.check
+def test_a_million_clicks_and_their_log_take_half_a_gigabyte(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    sessions = np.sort(chance.integers(0, 250_000, 1_000_000))
+    times = 1_700_000_000_000 + sessions * 10_000 + chance.integers(0, 600_000, len(sessions))
+    rows = zip(sessions.tolist(), times.tolist(), (sessions % 40_009).tolist(), strict=True)
+    text = "session_id,timestamp,item_id\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows)
+    (tmp_path / "clicks.csv").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    read, logged, megabytes = map(int, done.stdout.split())
+    assert read == logged > 990_000  # equal clicks are one
+    assert megabytes < 500

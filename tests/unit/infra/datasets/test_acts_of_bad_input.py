@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from infra.datasets.acts import read_acts
+from infra.datasets.layouts.clocks import START_MS
 from infra.datasets.rows import NotReadable
 from tests.unit.infra.datasets.test_acts import RATINGS, S, check, put, table
 
@@ -36,6 +39,10 @@ REFUSED = {
     "actions against": (
         f"user_id,item_id,event,timestamp\n1,a,dislike,{S}\n",
         "x.csv holds no choice: none of its actions speaks for an item",
+    ),
+    "prefixes": (
+        "session_id:token\titem_id_list:token_seq\titem_id:token\n1\ta b\tc\n",
+        "x.csv is no data set: its lines hold prefixes of sequences",
     ),
     "two readers": (
         "1,2,3\n2,3,4,5\n3,1,2\n",
@@ -114,6 +121,13 @@ def test_seconds_milliseconds_dates_and_iso_in_one_column_are_told_apart(tmp_pat
     acts = check(read_acts(put(tmp_path, x_csv=text)))
     assert [acts.item_ids[it] for it in acts.item.tolist()] == [f"i{n}" for n in range(7)]
     assert ((acts.time - S * 1000) / 1000).tolist() == [0, 1, 2, 3, 4, 5.5, 92800]
+
+
+def test_times_from_a_set_s_own_beginning_are_put_where_a_product_s_are(tmp_path: Path) -> None:
+    acts = check(read_acts(put(tmp_path, x_csv=f"{HEADER}1,a,5,0\n2,b,1,86400\n2,c,1,-1\n")))
+    assert (acts.time - START_MS).tolist() == [0, 86_400_000]
+    assert acts.notes.counts["times_moved"] == 1
+    assert acts.dropped == {"time_out_of_range": 1}
 
 
 def test_one_person_one_item_and_one_second_are_read(tmp_path: Path) -> None:
@@ -204,3 +218,43 @@ def test_an_event_that_cannot_be_read_is_dropped_and_counted(tmp_path: Path) -> 
         "malformed_json": 1,
         "duplicate": 1,
     }
+
+
+CELLS = [
+    "1",
+    "a",
+    "",
+    "4.5",
+    "nan",
+    f"{S}",
+    "2023-11-14T22:13:20Z",
+    "-1",
+    '"',
+    "é",
+    "user_id",
+    "inf",
+    "0",
+]
+
+
+@given(
+    header=st.sampled_from(
+        ["", HEADER, "session_id,item_id,timestamp\n", '{"item_id":1}\n', "1 2 3\n"]
+    ),
+    rows=st.lists(st.lists(st.sampled_from(CELLS), max_size=5), max_size=12),
+    by=st.sampled_from([",", " ", "\t", "::", "|"]),
+)
+def test_whatever_a_file_holds_it_is_read_or_refused_with_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, header: str, rows: list[list[str]], by: str
+) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "x.csv"
+    path.write_text(header.replace(",", by) + "\n".join(by.join(it) for it in rows))
+    try:
+        acts = read_acts(path)
+    except NotReadable as error:
+        refused = error
+    else:
+        check(acts)
+        return
+    assert refused.sentence.startswith(str(path))
+    assert refused.remedy
