@@ -42,14 +42,23 @@ def markdown(manifest: Manifest) -> str:
 
 
 def _markdown_grid(grid: Grid) -> Iterator[str]:
-    yield _markdown_row(tuple(name.lstrip("#") for name in grid.columns))
-    yield _markdown_row(tuple("--:" if name.startswith("#") else "---" for name in grid.columns))
-    for row in grid.rows:
-        yield _markdown_row(tuple(_plain(cell).replace("|", "\\|") for cell in row))
-
-
-def _markdown_row(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
+    """The lines of a table, whose cells are filled up so that a terminal shows columns."""
+    right = [name.startswith("#") for name in grid.columns]
+    cells = [[_plain(cell).replace("|", "\\|") for cell in row] for row in grid.rows]
+    table = [[name.lstrip("#") for name in grid.columns], *cells]
+    widths = [max(3, *map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        [
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, right, strict=True)
+        ]
+        for row in table
+    ]
+    rule = [
+        "-" * (width - number) + ":" * number for width, number in zip(widths, right, strict=True)
+    ]
+    for line in (lines[0], rule, *lines[1:]):
+        yield f"| {' | '.join(line)} |"
 
 
 def _plain(text: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -16,6 +17,8 @@ from schemas.control import (
     Held,
     Released,
 )
+
+_T = TypeVar("_T")
 
 
 class ReleaseControl(NamedTuple):
@@ -42,17 +45,23 @@ def read(settings: Settings) -> ReleaseControl:
         stored: Any = client.hgetall(settings.keyspace.control_state())
     held = {name.decode(): HELD_DECODER.decode(value) for name, value in stored.items()}
     registered = {
-        name.partition(":")[2]: msgspec.json.decode(it.body, type=Released)
+        name.partition(":")[2]: _body(it, Released) or Released(manifest_sha256="")
         for name, it in held.items()
         if name.startswith("release:")
     }
     changed = held.get(CURRENT)
-    current = msgspec.json.decode(changed.body, type=Current).release if changed else ""
+    in_force = _body(changed, Current)
     experiments: dict[str, list[str]] = {}
     for name, it in held.items():
-        if name.startswith("experiment:"):
-            experiment = msgspec.json.decode(it.body, type=Experiment)
-            for variant in experiment.variants if experiment.running else ():
-                if variant.release:
-                    experiments.setdefault(variant.release, []).append(name.partition(":")[2])
-    return ReleaseControl(registered, current, changed, experiments)
+        experiment = _body(it, Experiment) if name.startswith("experiment:") else None
+        if experiment is not None and experiment.running:
+            for release in {variant.release for variant in experiment.variants} - {""}:
+                experiments.setdefault(release, []).append(name.partition(":")[2])
+    return ReleaseControl(registered, in_force.release if in_force else "", changed, experiments)
+
+
+def _body(held: Held | None, kind: type[_T]) -> _T | None:
+    """The body; None where there is none, or another version wrote it."""
+    with suppress(msgspec.MsgspecError):
+        return msgspec.json.decode(held.body, type=kind) if held else None
+    return None

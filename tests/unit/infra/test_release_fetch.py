@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,14 @@ def test_old_copies_are_swept_and_what_has_no_copy_stays(
         machines.share(name)
         os.utime(fetch(machines.serves, name), (n + 2, n + 2))
     assert names(machines.serves.releases) == {own, *ids[2:]}
+
+
+def test_processes_that_ask_at_once_fetch_a_release_once(machines: Machines) -> None:
+    sha = machines.share()
+    with ThreadPoolExecutor(4) as pool:
+        paths = [*pool.map(lambda _: fetch(machines.serves, ONE, sha), range(8))]
+    assert {load(path, sha).id for path in paths} == {ONE}
+    assert names(machines.serves.releases) == {ONE}
 
 
 def test_a_store_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
