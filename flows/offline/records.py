@@ -176,7 +176,9 @@ class Records(Sequence[Record]):
             times = np.array([time for _, time, _ in records], "<i8").tobytes()
             data = times + events.ENCODER.encode_lines([event for _, _, event in records])
             rows = np.array([self._row(*record) for record in records], ROW)
-            self._add(PackedBlock(zstandard.compress(data, _LEVEL), len(records), None, rows))
+            packed = memoryview(zstandard.compress(data, _LEVEL))
+            # a copy: what the compressor returns was made larger and cut, which leaves holes in the heap
+            self._add(PackedBlock(bytes(packed), len(records), None, rows))
 
     def _add(self, block: PackedBlock) -> None:
         self._blocks.append(block)

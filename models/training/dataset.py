@@ -140,13 +140,17 @@ def interactions(acts: Acts, quarantined: U64 | None = None) -> Interactions:
         ::-1
     ]  # of equal indices the last assignment holds
     earlier[opening] = False
+    # one after the other, so that few columns are there twice
     order = order[kept]
+    time = time[kept]
+    item = item[kept]
+    person = person[kept]
     return Interactions(
         acts.partition[order],
         acts.offset[order],
-        time[kept],
-        item[kept],
-        person[kept],
+        time,
+        item,
+        person,
         first[kept],
         earlier[kept],
         (WEIGHT >= CHOICE_WEIGHT)[acts.action[order]],
