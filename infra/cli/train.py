@@ -38,8 +38,9 @@ def train_command(
     """Train a release on the log, evaluate it, and serve it.
 
     A release has item vectors, in which interactions and content share one space, the weights of the coarse
-    score, and a ranker. Each of them is compared with what it would replace, on choices held out of the end
-    of the log. One that does worse is not released: the release says so and goes without it.
+    score, and a ranker. It is compared with every source alone, with the built-in recipes and with the
+    release that serves, on choices held out of the end of the log. Where these do not show that nothing is
+    better, it is kept and does not serve: the verdict says why, and how many choices would decide.
 
     \b
     freshet train

@@ -49,7 +49,8 @@ def test_a_replay_is_in_order_exact_and_the_same_in_process(system: System) -> N
     assert report.max_category_share_top10 <= 0.3
     assert 0 < report.coverage_at_10 < 1
     assert report.release
-    assert report.release.id == report.versions["release"] != ""
+    assert report.release.id == report.versions["release"]
+    assert bool(report.release.id) != bool(report.release.kept)
     assert report.release.ranker in ("released", "refused")
 
     log = history.read(system.settings)

@@ -10,11 +10,11 @@ from typing import Final
 from rich.markup import escape
 
 from infra.apps.bench.load import NotMeasured
-from infra.kafka.changes import publish
+from infra.kafka.changes import current, publish, serve
 from infra.local.plan import FRESHET, child_environment
 from infra.local.system import System
 from infra.signals import die_with_parent
-from schemas.control import Experiment, Variant
+from schemas.control import Experiment, Variant, release_order
 
 _SETTLE_SECONDS: Final = 3.0
 """Time for every worker to load release and experiment; workers poll several times a second."""
@@ -30,6 +30,9 @@ def switch_on(system: System, announce: Callable[[str], None]) -> None:
     began = time.monotonic()
     last_line = train([*FRESHET, "train"], child_environment(system.settings), announce)
     announce(f"trained a release in {time.monotonic() - began:.0f} s: {last_line}")
+    if not current(system.settings):  # it was kept: the bench measures with it all the same
+        names = [path.name for path in system.settings.releases.glob("[0-9]*.*")]
+        serve(system.settings, max(names, key=release_order))
     publish(system.settings, "experiment", "bench", AA_EXPERIMENT)
     time.sleep(_SETTLE_SECONDS)
 

@@ -13,25 +13,29 @@ from infra.apps.train import publish
 from infra.apps.train.log import TooLittle
 from infra.apps.train.needs import NotInstalled
 from infra.client.client import Client
+from infra.kafka.changes import current
 from infra.terminal.progress import SilentReporter
 from models.evaluation.gate import RANKER
 from models.release.artefact import load
 from models.release.release import Release
 
 if TYPE_CHECKING:
-    from infra.apps.train.run import TrainedRelease
+    from infra.apps.train.trained import TrainedRelease
     from infra.local.system import System
     from infra.terminal.progress import Reporter
 
 
 class Trained(msgspec.Struct, kw_only=True):
-    """`id`: "" where only the built-in recipes serve. `ranker`: refused where it did worse than the best arm
-    without it; then the release has none. `gate`: the verdict on each component. `ndcg_at_10` and
-    `hit_rate_at_10`: of each arm, on `judged` choices held out of the end of the history.
+    """`id`: the release that serves, "" where only the built-in recipes do. `kept`: the one trained, where
+    the gate did not let it serve. `ranker`: "refused" where the release trained has none. `gate`: the verdict
+    on each component. `ratio`: NDCG over that of the rival that decided, with its 95 % interval. `ndcg_at_10`
+    and `hit_rate_at_10`: of each arm, on `judged` choices held out of the end of the history.
     """
 
     id: str
     ranker: Literal["released", "refused", "none"]
+    kept: str = ""
+    ratio: tuple[float | None, float | None, float | None] = (None, None, None)
     gate: dict[str, str]
     ndcg_at_10: dict[str, float] = {}
     hit_rate_at_10: dict[str, float] = {}
@@ -39,7 +43,8 @@ class Trained(msgspec.Struct, kw_only=True):
 
 
 def serve(system: System, reporter: Reporter) -> Trained:
-    """Trains on the imported history, and returns when every worker serves the release.
+    """Trains on the imported history, and returns when every worker serves the release; one that is not
+    released is kept, and what serves stays.
 
     Errors: those of `publish.train` except `NotInstalled` and `TooLittle`, which give no release and a
     sentence about it.
@@ -57,16 +62,25 @@ def serve(system: System, reporter: Reporter) -> Trained:
     async def serves(client: Client) -> bool:
         return (await client.status()).release == release
 
-    url, token = system.url, system.settings.token
-    uvloop.run(everywhere(url, token, serves, f"release {release}"))
     trained = describe(result, release)
+    if trained.kept:
+        trained.id = current(system.settings)
+    else:
+        url, token = system.url, system.settings.token
+        uvloop.run(everywhere(url, token, serves, f"release {release}"))
     reporter(f"  {words(trained)}")
     return trained
 
 
 def words(trained: Trained) -> str:
-    """A sentence about the release that serves and its ranker."""
+    """A sentence about the release, whether it serves, and its ranker."""
     verdict, _, figures = trained.gate[RANKER].partition(": ")
+    if trained.kept:
+        serving = f"{trained.id} serves" if trained.id else "the built-in recipes serve"
+        return (
+            f"release {trained.kept} is kept ({verdict}), {serving}: {figures}, on"
+            f" {trained.judged:,} choices held out"
+        )
     ranker = "with its ranker" if verdict == "released" else "its ranker is NOT RELEASED"
     return (
         f"release {trained.id} serves, {ranker}: {figures}, on {trained.judged:,} choices held out"
@@ -74,8 +88,11 @@ def words(trained: Trained) -> str:
 
 
 def describe(result: TrainedRelease, release: str) -> Trained:
+    verdict = result.verdict
     return Trained(
-        id=release,
+        id=release if result.released else "",
+        kept="" if result.released else release,
+        ratio=(verdict.ratio, verdict.lower, verdict.upper),
         ranker="released" if result.model is not None else "refused",
         gate={name: f"{it.outcome}: {it.why}" for name, it in result.verdicts.items()},
         ndcg_at_10={name: arm.ndcg for name, arm in result.arms.items()},

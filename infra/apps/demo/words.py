@@ -10,6 +10,7 @@ import numpy as np
 from infra.apps.demo.experiment import CONTROL, TREATMENT
 from infra.apps.demo.figures import Experiment
 from infra.apps.demo.report import Report
+from infra.apps.demo.train import Trained
 from infra.apps.evaluate.schedule import Schedule
 from infra.datasets.movielens import Rating
 
@@ -88,6 +89,9 @@ def verdict(report: Report) -> str:
 def release(report: Report) -> str:
     """A sentence that compares the release with the same system without it."""
     trained, hits, gains = report.release, report.hit_rate_at_10, report.ndcg_at_10
+    if trained is not None and trained.kept:
+        serving = f"{trained.id} serves" if trained.id else "the built-in recipes serve"
+        return f"Release {trained.kept} is kept, and {serving}: {_of_rival(trained)}."
     if trained is None or not trained.id:
         return "There is no release: the built-in recipes serve."
     word = "LOSES" if gains["fresh"] < gains["untrained"] else "holds"
@@ -97,8 +101,16 @@ def release(report: Report) -> str:
     return (
         f"Release {trained.id} {word} on this sample: NDCG@10 {gains['fresh']:.4f} against"
         f" {gains['untrained']:.4f} without it, HR@10 {hits['fresh']:.4f} against"
-        f" {hits['untrained']:.4f}.{without}"
+        f" {hits['untrained']:.4f}; on {trained.judged:,} choices held out {_of_rival(trained)}.{without}"
     )
+
+
+def _of_rival(trained: Trained) -> str:
+    """Its NDCG over that of the rival that decided, with the interval."""
+    ratio, lower, upper = trained.ratio
+    if ratio is None or lower is None or upper is None:
+        return "it has no ratio to the best rival"
+    return f"it has {ratio:.3f} of the best rival's NDCG (95 %: {lower:.3f} to {upper:.3f})"
 
 
 def speed(report: Report) -> str:

@@ -1,20 +1,22 @@
-"""What decisions showed of held-out choices: ranks by recipe, and the candidates of a ranker."""
+"""What decisions showed of held-out choices: ranks by arm, and candidates with their columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from infra.apps.evaluate.live import SLATE_SIZE
 from infra.apps.replay.scenes import FEATURES, RECIPE, Scene
+from models.arrays import I64
 from models.evaluation.ranking import Lists, Ranks
-from models.release.release import MAX_RANKED
+from models.release.release import MAX_RANKED, Release
+from models.training.coarse import POPULAR_BY_WINDOW, Candidates
 from schemas.control import Recipe
-from serving.decide.case import DEFAULT_WEIGHTS, Ask, Case
+from serving.decide.case import Ask, Case
 from serving.decide.decide import decide
 from serving.decide.groups import choose, same_thing
 from serving.decide.pool import Pool
@@ -23,28 +25,49 @@ from serving.decide.results import Scored
 from serving.decide.rules import eligible
 from serving.decide.score import score
 from serving.decide.sources import retrieve, shortlist
+from serving.world.index import SpaceIndex
 
-SINGLE_SOURCES: Final = ("covisit", "vector", "content", "popular")
-"""Sources that are judged alone: a ranker must not do worse than any of them."""
+SINGLE_SOURCES: Final = ("covisit", "vector", "content", *POPULAR_BY_WINDOW)
+"""Sources that are judged alone: a release must not do worse than any of them."""
 
 
-def ranks_by_weight(
-    scenes: Iterator[Scene], weights: Sequence[float], column: str
-) -> dict[float, Ranks]:
-    """By weight of `column`, with the built-in weights of the others: the rank of each choice among all
-    candidates by the coarse score, 0 where it is no candidate."""
-    found: dict[float, list[int]] = {weight: [] for weight in weights}
-    for scene in scenes:
+class ReplayArm(NamedTuple):
+    """What a decision is made by: a recipe, and a release and its space, None for those of the scene. The
+    release's lists of neighbours are those of the scene's release."""
+
+    recipe: Recipe
+    release: Release | None = None
+    space: SpaceIndex | None = None
+
+
+class CoarseValues:
+    """Collects the candidates of each choice in the columns of the coarse score that have a weight."""
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = tuple(columns)
+        self._values = [np.empty((0, len(columns)), np.float32)]
+        self._sizes, self._targets, self._rows = list[int](), list[int](), 0
+
+    def add(self, scene: Scene) -> None:
         _, _, scored, at = _scored(scene)
-        for weight in weights:
-            if at is None:
-                found[weight].append(0)
-                continue
-            totals = np.zeros(len(scored.kept))
-            for name, values in scored.values.items():
-                totals += (weight if name == column else DEFAULT_WEIGHTS[name]) * values
-            found[weight].append(1 + int((totals > totals[at]).sum()))
-    return {weight: np.array(ranks, np.int64) for weight, ranks in found.items()}
+        values = np.zeros((len(scored.kept), len(self._columns)), np.float32)
+        for index, name in enumerate(self._columns):
+            if name in scored.values:
+                values[:, index] = scored.values[name]
+        self._targets.append(-1 if at is None else self._rows + at)
+        self._sizes.append(len(values))
+        self._rows += len(values)
+        self._values.append(values)
+
+    def candidates(self, person: I64) -> Candidates:
+        """Those of all choices added; `person` (n,) of each."""
+        return Candidates(
+            self._columns,
+            np.concatenate(self._values),
+            np.array(self._sizes, np.int64),
+            np.array(self._targets, np.int64),
+            person,
+        )
 
 
 class CandidateLists:
@@ -69,21 +92,28 @@ class CandidateLists:
 
 
 class ShownRanks:
-    """Collects, by recipe, the rank at which `decide` shows each choice or a variant of it, 0 where it does
+    """Collects, by arm, the rank at which `decide` shows each choice or a variant of it, 0 where it does
     not."""
 
-    def __init__(self, recipes: Mapping[str, Recipe]) -> None:
-        self._recipes = recipes
-        self._found: dict[str, list[int]] = {name: [] for name in recipes}
+    def __init__(self, arms: Mapping[str, Recipe | ReplayArm]) -> None:
+        self._arms = {
+            name: arm if isinstance(arm, ReplayArm) else ReplayArm(arm)
+            for name, arm in arms.items()
+        }
+        self._found: dict[str, list[int]] = {name: [] for name in arms}
 
     def add(self, scene: Scene) -> None:
-        target, person, world = scene
-        slot = int(world.items.locate(np.array([target.item], np.uint64))[0])
-        for name, recipe in self._recipes.items():
+        target, person, scene_world = scene
+        items = scene_world.items
+        slot = int(items.locate(np.array([target.item], np.uint64))[0])
+        for name, (recipe, release, space) in self._arms.items():
+            world = replace(scene_world, recipe=recipe)
+            if release is not None:
+                world = replace(world, release=release, space=space or world.space)
             ask = Ask(now=target.now, count=SLATE_SIZE)
-            page = decide(person, replace(world, recipe=recipe), ask, "none").items
+            page = decide(person, world, ask, "none").items
             slots = np.array([item.slot for item in page], np.int32)
-            ranks = (np.flatnonzero(same_thing(world.items, slots, slot)) + 1).tolist()
+            ranks = (np.flatnonzero(same_thing(items, slots, slot)) + 1).tolist()
             self._found[name].append(ranks[0] if ranks else 0)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -29,15 +30,21 @@ class Items:
         self.hashes = np.array([number for number, _ in held], np.uint64)
         self.about = np.array([content.vector(item) for _, item in held], np.float32)
 
-    def learn(self, acts: Interactions, facts: Actions, second: int) -> Learnt:
-        """The vectors learnt from interactions and facts before `second`."""
+    def learn(self, acts: Interactions, facts: Iterable[Actions], second: int) -> Learnt:
+        """The vectors learnt from interactions and facts before `second`; `facts` come some at a time."""
         before = np.flatnonzero(acts.time // 1000 < second)
         visits = self._latest(acts.person[before], acts.item[before])
+        found = [self._co_visits(some) for some in facts]
+        none = CoVisits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        pairs = CoVisits(*map(np.concatenate, zip(none, *found, strict=True)))
+        return vectors.learn(self.about, visits, pairs)
+
+    def _co_visits(self, facts: Actions) -> CoVisits:
+        """The pairs within a session."""
         ones = np.repeat(facts.item, facts.pairs)
         one, other = rows_of(self.hashes, ones), rows_of(self.hashes, facts.partner)
         there = (one >= 0) & (other >= 0) & (facts.lag & SAME_SESSION != 0)
-        weight = nearness(facts.lag[there] & LAG)
-        return vectors.learn(self.about, visits, CoVisits(one[there], other[there], weight))
+        return CoVisits(one[there], other[there], nearness(facts.lag[there] & LAG))
 
     def _latest(self, person: NDArray[np.int64], item: NDArray[np.uint64]) -> Visits:
         rows = rows_of(self.hashes, item)

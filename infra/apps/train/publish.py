@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from infra.apps.train.needs import check_installed
 
 if TYPE_CHECKING:
-    from infra.apps.train.run import TrainedRelease
+    from infra.apps.train.trained import TrainedRelease
     from infra.settings import Settings
     from infra.terminal.progress import Reporter
+    from models.evaluation.intervals import IntervalEstimate
+    from models.release.release import Release
 
 
 def train(
@@ -22,10 +24,11 @@ def train(
     publish: bool = True,
     activate: bool = True,
 ) -> tuple[TrainedRelease, str]:
-    """Trains on the log. Gives the release and its id, which is "" where it was not published.
+    """Trains on the log. Gives the release and its id, which is "" where it was not published. One that the
+    gate does not release is kept: written and registered, and what serves stays.
 
-    Errors: `needs.NotInstalled`, `log.TooLittle` and `BadUntil`, `run.ExportDiffers`,
-    `changes.ChangeNotApplied`; Kafka's and Redis's.
+    Errors: `needs.NotInstalled`, `log.TooLittle` and `BadUntil`, `changes.ChangeNotApplied`; Kafka's and
+    Redis's.
     """
     check_installed()
     from flows.offline.history import read
@@ -35,16 +38,38 @@ def train(
 
     with reporter.work("read the log"):
         log = cut(read(settings), until)
-    trained = run.train(log, settings, reporter)
+    trained = run.train(log, settings, reporter, parent=_parent(settings, reporter))
     summary(trained, reporter)
     if not publish:
         return trained, ""
     release = write(settings, trained, time.time_ns() // 1_000_000)
     reporter(f"Release {release} in {settings.releases / release}")
-    if activate:
+    if not trained.released:
+        reporter(
+            f"Release {release} is kept, and what serves stays: {trained.verdict.why}."
+            f" To serve it nevertheless: freshet release promote {release}"
+        )
+    elif activate:
         serve(settings, release)
         reporter(f"Release {release} serves from now on.")
     return trained, release
+
+
+def _parent(settings: Settings, reporter: Reporter) -> Release | None:
+    """The release that serves, a rival of the new one; None where there is none that can be loaded."""
+    from infra.kafka.changes import current
+    from infra.releases.errors import ReleaseUnavailable
+    from infra.releases.fetch import fetch
+    from models.release.artefact import BadRelease, load
+
+    serving = current(settings)
+    if not serving:
+        return None
+    try:
+        return load(fetch(settings, serving))
+    except (BadRelease, ReleaseUnavailable) as bad:
+        reporter(f"The release that serves is no rival: {bad}")
+        return None
 
 
 def summary(trained: TrainedRelease, reporter: Reporter) -> None:
@@ -53,15 +78,20 @@ def summary(trained: TrainedRelease, reporter: Reporter) -> None:
     from infra.terminal.text import table
 
     rows = [
-        (name, f"{arm.hit_rate:.4f}", f"{arm.ndcg:.4f}")
+        (name, f"{arm.hit_rate:.4f}", f"{arm.ndcg:.4f}", _interval(trained.judged.ndcg[name]))
         for name, arm in sorted(trained.arms.items(), key=lambda it: -it[1].ndcg)
     ]
     title = f"{trained.choices['judged']:,} choices held out, full ranking"
-    reporter(table(title, ("arm", "#HR@10", "#NDCG@10"), rows))
+    reporter(table(title, ("arm", "#HR@10", "#NDCG@10", "95 %"), rows))
     reporter(sentence(REPEAT))
     for name, verdict in trained.verdicts.items():
-        word = "released" if verdict.released else "NOT RELEASED"
-        reporter(f"{name}: {word}; {verdict.why}")
+        reporter(f"{name}: {verdict.outcome}; {verdict.why}")
+
+
+def _interval(estimate: IntervalEstimate) -> str:
+    if estimate.lower is None or estimate.upper is None:
+        return ""
+    return f"{estimate.lower:.4f} to {estimate.upper:.4f}"
 
 
 def write(settings: Settings, trained: TrainedRelease, now: int) -> str:

@@ -3,104 +3,53 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.offline.history import Log
 from flows.offline.records import recorded
-from infra.apps.evaluate.repeats import REPEAT
-from infra.apps.replay.ranks import (
-    SINGLE_SOURCES,
-    CandidateLists,
-    ShownRanks,
-    coarse,
-    ranks_by_weight,
-    single_source,
-)
-from infra.apps.replay.scenes import FEATURES, RECIPE, TrainingReplay
+from infra.apps.replay.scenes import FEATURES, TrainingReplay
+from infra.apps.train import arms, checks, history
 from infra.apps.train.items import Items
 from infra.apps.train.log import Interactions, TimeSplit, interactions, split_by_time
+from infra.apps.train.slices import indices, slices
+from infra.apps.train.trained import Judged, TrainedRelease
 from infra.settings import Settings
-from models.evaluation.gate import (
-    BUILT_IN,
-    COARSE,
-    RANKER,
-    RankingQuality,
-    Verdict,
-    at_most,
-    judge,
-    qualities,
-)
-from models.evaluation.ranking import Ranks, concatenate, gains
+from models.evaluation.gate import COARSE, RANKER, Condition, at_most, judge
+from models.evaluation.intervals import IntervalEstimate, Resamples
+from models.evaluation.ranking import MAX_RANK, Ranks, gains
 from models.release import artefact
-from models.release.release import MAX_RANKED, Release, Space
+from models.release.release import Release, Space
 from models.training import ranker
-from models.training.ranker import Ranker
-from models.training.vectors import Learnt
-from schemas.errors import FreshetError
+from models.training.dataset import sound
 from schemas.releases import TrainingData
-from schemas.state.counting import Counting
-from serving.decide.case import DEFAULT_WEIGHTS
 
 if TYPE_CHECKING:
     from infra.terminal.progress import Reporter
 
-MIN_VECTOR_WEIGHT: Final = 0.0025
-VECTOR_WEIGHTS: Final = (MIN_VECTOR_WEIGHT, 0.005, 0.01, 0.02, 0.04)
-MAX_DIFFERENCE: Final = 1e-5
-"""Between a score in Python and one by the exported model."""
-MIN_ROWS_COMPARED: Final = 1_000
-"""Rows on which the two models are compared, where there are so many."""
-
 
 class Sizes(NamedTuple):
-    """The most choices to learn from, to judge by, and to find the weight of the vectors by."""
+    """The most choices to learn from, to judge by, and to choose counting and weights by."""
 
     train: int = 5_000
-    judge: int = 1_500
-    weigh: int = 700
+    judge: int = 10_000
+    choose: int = 1_000
 
 
-class ExportDiffers(FreshetError):
-    """The exported model and the trained one give different scores."""
+class RankerModel(NamedTuple):
+    """A ranker's columns, its exported model, and how it holds the checks. `lists`: what it learnt from;
+    `dropped`: the lists that it could not learn from, by reason."""
 
-
-@dataclass
-class TrainedRelease:
-    """A release before it is written. `model` is None where the gate refused the ranker."""
-
-    hashes: NDArray[np.uint64]
-    learnt: Learnt
-    weights: Mapping[str, float]
     features: tuple[str, ...]
     model: bytes | None
-    data: TrainingData
-    verdicts: dict[str, Verdict]
-    arms: dict[str, RankingQuality]
-    choices: dict[str, int]
-    dropped: Mapping[str, int]
-    """Actions that nothing was learnt from, by reason."""
-    compared: dict[str, float]
-    seconds: dict[str, float]
-    counting: Counting = field(default_factory=Counting)
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """The metrics for the manifest."""
-        return {
-            "gate": {name: {"outcome": it.outcome, "why": it.why, "ratio": it.ratio}
-                     for name, it in self.verdicts.items()},
-            "arms": {name: {"hit_rate_at_10": it.hit_rate, "ndcg_at_10": it.ndcg}
-                     for name, it in self.arms.items()},
-            "choices": self.choices,
-            "data": {"dropped": dict(self.dropped)},
-            "repeat": dict(REPEAT),
-            "onnx": self.compared,
-        }  # fmt: skip
+    conditions: tuple[Condition, ...]
+    lists: int
+    dropped: Counter[str]
 
 
 def train(
@@ -108,9 +57,10 @@ def train(
     settings: Settings,
     reporter: Reporter,
     sizes: Sizes = Sizes(),  # noqa: B008
+    parent: Release | None = None,
 ) -> TrainedRelease:
-    """Trains a release: one learnt from the earlier events is judged on the later ones; then vectors, and a
-    ranker that passed the gate, are learnt again from the whole log. Errors: `TooLittle`, `ExportDiffers`."""
+    """Trains a release on the earlier events, and judges it, as it is, by the later choices: against every
+    single source, the built-in recipes, and `parent`, the release that serves. Errors: `TooLittle`."""
     began = time.monotonic()
     acts = interactions(log)
     planned = split_by_time(log, acts, sizes.train, sizes.judge)
@@ -118,137 +68,97 @@ def train(
         replay = TrainingReplay(log, [*planned.train, *planned.judge], settings)
     items = Items(log)
     with reporter.work("learn vectors from the earlier events"):
-        early = items.learn(acts, replay.before(planned.learnt), planned.learnt)
-    weights, judged, verdict = _weights(
-        replay, planned, _basis(items, early), sizes.weigh, reporter
+        learnt = items.learn(acts, replay.facts_before(planned.learnt), planned.learnt)
+    space = Space(items.hashes, learnt.vectors, artefact.encoder(learnt.encoder))
+    chosen = history.choose(replay, acts, planned, space, sizes.choose, reporter)
+    basis = Release("basis", (), chosen.weights, space, None, chosen.counting)
+    made = _ranker(replay, planned, basis, reporter)
+    judged = _judged(log, acts, planned, replay, basis, made, parent, reporter)
+    with_ranker = judged.verdicts[RANKER].released or (
+        not judged.verdicts[COARSE].released and _not_below(judged, RANKER, COARSE)
     )
-    basis = _basis(items, early, weights)
-    ranked = _ranker(replay, planned, basis, reporter)
-    judged[RANKER] = ranked.ranks
-    verdicts = {COARSE: verdict, RANKER: _judge(RANKER, judged, planned)}
-    released = verdicts[RANKER].released
-    with reporter.work("learn vectors from all events"):
-        end = int(acts.time[-1]) // 1000 + 1
-        learnt = items.learn(acts, replay.before(end), end)
     return TrainedRelease(
         hashes=items.hashes,
         learnt=learnt,
-        weights=weights,
-        features=ranked.features if released else (),
-        model=ranked.model if released else None,
+        coarse=chosen,
+        features=made.features if with_ranker else (),
+        model=made.model if with_ranker else None,
         data=_data(log, acts),
-        verdicts=verdicts,
-        arms=qualities(judged),
+        dropped=+(planned.dropped + made.dropped),
+        judged=judged,
         choices={
             "trained": len(planned.train),
-            "judged": len(planned.judge),
-            "lists": ranked.lists,
+            "judged": judged.choices,
+            "lists": made.lists,
         },
-        dropped=planned.dropped,
-        compared=ranked.compared,
         seconds={"train": round(time.monotonic() - began, 1)},
     )
 
 
-class _Ranked(NamedTuple):
-    """A ranker learnt from all choices, and the `ranks` of one learnt only from those before the judged ones.
-    `lists`: the number of choices that it learnt from."""
-
-    features: tuple[str, ...]
-    model: bytes | None
-    ranks: Ranks
-    lists: int
-    compared: dict[str, float]
-
-
 def _ranker(
     replay: TrainingReplay, planned: TimeSplit, basis: Release, reporter: Reporter
-) -> _Ranked:
-    early = CandidateLists()
-    with reporter.work("replay the choices to learn from", len(planned.train)) as progress:
-        for scene in replay.play(planned.train, basis, progress):
-            early.add(scene)
-    found = early.lists
+) -> RankerModel:
+    dropped = Counter[str]()
+    found = sound(history.candidate_lists(replay, planned, basis, reporter), dropped)
     if not len(found.size):
-        return _Ranked((), None, np.zeros(len(planned.judge), np.int64), 0, {})
+        return RankerModel((), None, (), 0, dropped)
     with reporter.work("train a ranker on them"):
-        first = ranker.fit(found, FEATURES, basis.coarse)
-    model = first.export()
-    compared = _compare(first, model, found.rows)
-    rank = artefact.ranker(model, len(first.features))
-    whole = Release(basis.id, first.features, basis.coarse, basis.space, rank)
-    late, shown = CandidateLists(), ShownRanks({RANKER: RECIPE})
-    with reporter.work("evaluate the ranker", len(planned.judge)) as progress:
-        for scene in replay.play(planned.judge, whole, progress):
-            late.add(scene)
-            shown.add(scene)
-    every = concatenate(found, late.lists)
-    with reporter.work("train it again, on all choices"):
-        last = ranker.refit(every, FEATURES, basis.coarse, first.features)
-    model = last.export()
-    again = _compare(last, model, every.rows)
-    return _Ranked(
-        last.features,
-        model,
-        shown.ranks[RANKER],
-        len(every.size),
-        max(compared, again, key=lambda it: it["max_difference"]),
+        fitted = ranker.fit(found, FEATURES, basis.coarse)
+    model = fitted.export()
+    conditions = checks.check(fitted, model, found.rows)
+    return RankerModel(fitted.features, model, conditions, len(found.size), dropped)
+
+
+def _judged(
+    log: Log,
+    acts: Interactions,
+    planned: TimeSplit,
+    replay: TrainingReplay,
+    basis: Release,
+    made: RankerModel,
+    parent: Release | None,
+    reporter: Reporter,
+) -> Judged:
+    release = basis
+    if made.model is not None:
+        rank = artefact.ranker(made.model, len(made.features))
+        release = replace(basis, features=made.features, rank=rank)
+    partition, offset = np.array([it[:2] for it in planned.judge], np.int64).T
+    at = indices(acts, partition, offset)
+    kept = at_most(acts.person[at])
+    at, targets = at[kept], [planned.judge[n] for n in kept.tolist()]
+    ranks = arms.play(replay, targets, release, parent, reporter)
+    ranks.setdefault(RANKER, np.zeros(len(targets), np.int64))
+    person = acts.person[at]
+    parts = slices(acts, at, planned.judged, log.items)
+    gained = {name: gains(of) for name, of in ranks.items()}
+    rivals = {name: of for name, of in gained.items() if name != RANKER}
+    return Judged(
+        {
+            COARSE: judge(COARSE, rivals, person, parts),
+            RANKER: judge(RANKER, gained, person, parts, made.conditions),
+        },
+        _means({name: _hits(of) for name, of in ranks.items()}, person),
+        _means(gained, person),
+        len(targets),
     )
 
 
-def _basis(items: Items, learnt: Learnt, weights: Mapping[str, float] | None = None) -> Release:
-    space = Space(items.hashes, learnt.vectors, artefact.encoder(learnt.encoder))
-    return Release("basis", (), weights or {**DEFAULT_WEIGHTS, "vector": MIN_VECTOR_WEIGHT}, space)
+def _hits(ranks: Ranks) -> NDArray[np.float64]:
+    return ((ranks > 0) & (ranks <= MAX_RANK)).astype(np.float64)
 
 
-def _weights(
-    replay: TrainingReplay, planned: TimeSplit, basis: Release, weigh_by: int, reporter: Reporter
-) -> tuple[Mapping[str, float], dict[str, Ranks], Verdict]:
-    """The coarse weights, the ranks of each arm without a ranker, and the verdict on the vectors."""
-    sample = planned.train[:: max(1, len(planned.train) // weigh_by)]
-    with reporter.work("weigh the vectors", len(sample)) as progress:
-        ranks = ranks_by_weight(replay.play(sample, basis, progress), VECTOR_WEIGHTS, "vector")
-    best = max(VECTOR_WEIGHTS, key=lambda weight: gains(ranks[weight], MAX_RANKED).mean())
-    recipes = {name: single_source(name) for name in SINGLE_SOURCES}
-    recipes[BUILT_IN] = coarse(DEFAULT_WEIGHTS)
-    tried = {
-        weight: {**DEFAULT_WEIGHTS, "vector": weight}
-        for weight in dict.fromkeys((best, MIN_VECTOR_WEIGHT))
-    }
-    recipes |= {f"{COARSE} {weight}": coarse(it) for weight, it in tried.items()}
-    with reporter.work("evaluate the arms without a ranker", len(planned.judge)) as progress:
-        shown = ShownRanks(recipes)
-        for scene in replay.play(planned.judge, basis, progress):
-            shown.add(scene)
-    judged = shown.ranks
-    for weight, weights in tried.items():
-        own = judged.pop(f"{COARSE} {weight}")
-        verdict = _judge(COARSE, {COARSE: own, BUILT_IN: judged[BUILT_IN]}, planned)
-        if verdict.released:
-            judged.pop(f"{COARSE} {MIN_VECTOR_WEIGHT}", None)
-            return weights, {**judged, COARSE: own}, verdict
-    return dict(DEFAULT_WEIGHTS), {**judged, COARSE: judged[BUILT_IN]}, verdict
+def _means(
+    of: Mapping[str, NDArray[np.float64]], person: NDArray[np.int64]
+) -> dict[str, IntervalEstimate]:
+    sums = Resamples(person, of)
+    return {name: sums.mean(name) for name in of}
 
 
-def _judge(candidate: str, ranks: Mapping[str, Ranks], planned: TimeSplit) -> Verdict:
-    person = np.array([target.person for target in planned.judge], np.str_)
-    chosen = at_most(person)
-    return judge(candidate, {name: gains(of)[chosen] for name, of in ranks.items()}, person[chosen])
-
-
-def _compare(trees: Ranker, model: bytes, rows: NDArray[np.float32]) -> dict[str, float]:
-    """Checks that Python and ONNX give equal scores on real rows. Errors: `ExportDiffers`."""
-    columns = [FEATURES.index(name) for name in trees.features]
-    every = max(1, len(rows) // (20 * MIN_ROWS_COMPARED))
-    some = np.ascontiguousarray(rows[::every][:, columns])
-    exported = artefact.ranker(model, len(trees.features))(some)
-    difference = float(np.abs(exported - trees.predict(some)).max())
-    if not difference <= MAX_DIFFERENCE:
-        raise ExportDiffers(
-            f"the exported ranker differs from the trained one by {difference:.2g} on"
-            f" {len(some):,} rows, and {MAX_DIFFERENCE:g} is allowed: there is no release"
-        )
-    return {"rows": len(some), "max_difference": difference}
+def _not_below(judged: Judged, one: str, other: str) -> bool:
+    """Whether the first arm found something, and no less than the second."""
+    own, its = judged.ndcg[one].value or 0.0, judged.ndcg[other].value or 0.0
+    return own > 0 and own >= its
 
 
 def _data(log: Log, acts: Interactions) -> TrainingData:

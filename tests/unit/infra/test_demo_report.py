@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from infra.apps.demo import report as demo_report
@@ -128,7 +129,8 @@ def test_without_an_answer_nothing_is_equal() -> None:
 
 def trained(ranker: str) -> Trained:
     gate = {"ranker": f"{ranker}: NDCG@10 0.2000 against 0.1000"}
-    return Trained(id="2026-11-24.1", ranker=ranker, gate=gate, judged=150)  # type: ignore[arg-type]
+    ratio = (1.06, 0.98, 1.15)
+    return Trained(id="2026-11-24.1", ranker=ranker, gate=gate, ratio=ratio, judged=150)  # type: ignore[arg-type]
 
 
 def test_what_the_release_is_worth_is_said_for_better_or_worse() -> None:
@@ -137,14 +139,21 @@ def test_what_the_release_is_worth_is_said_for_better_or_worse() -> None:
     report.release = trained("released")
     assert words.release(report) == (
         "Release 2026-11-24.1 holds on this sample: NDCG@10 0.3155 against 0.0000 without it,"
-        " HR@10 0.5000 against 0.0000."
+        " HR@10 0.5000 against 0.0000; on 150 choices held out it has 1.060 of the best rival's NDCG (95 %:"
+        " 0.980 to 1.150)."
     )
     report.ndcg_at_10["untrained"] = 0.6
     report.release = trained("refused")
     assert "LOSES" in words.release(report)
     assert "refused" in words.release(report)
+    report.release = msgspec.structs.replace(trained("undecided"), id="", kept="2026-11-24.1")
+    assert words.release(report).startswith(
+        "Release 2026-11-24.1 is kept, and the built-in recipes serve: it has 1.060 of"
+    )
 
 
 def test_a_refused_ranker_is_named() -> None:
     assert "with its ranker: NDCG@10 0.2000" in train.words(trained("released"))
     assert "NOT RELEASED: NDCG@10 0.2000" in train.words(trained("refused"))
+    kept = msgspec.structs.replace(trained("undecided"), id="", kept="2026-11-24.1")
+    assert "is kept (undecided), the built-in recipes serve: NDCG@10 0.2000" in train.words(kept)
