@@ -1,0 +1,1 @@
+"""The evaluation on any data: protocols, delays, figures, report."""
