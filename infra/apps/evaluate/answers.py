@@ -41,12 +41,12 @@ class Choice(NamedTuple):
 
 class Full(NamedTuple):
     """A choice in the order of all eligible items. `rank`: with the product's order of ties, 0 where the item
-    is no candidate. `above`, `tied`: items with a higher score, and others with the same. `items`: all that
+    is no candidate. `above`, `equal`: items with a higher score, and others with the same. `items`: all that
     are eligible."""
 
     rank: int
     above: int
-    tied: int
+    equal: int
     items: int
 
 
@@ -98,8 +98,8 @@ def in_full(choice: Choice, world: World) -> Full:
     at = int(found[0])
     scores = ranked.scores
     place = int(np.flatnonzero(ranked.order == at)[0])
-    above, tied = int((scores > scores[at]).sum()), int((scores == scores[at]).sum()) - 1
-    return Full(place + 1, above, tied, items)
+    above, equal = int((scores > scores[at]).sum()), int((scores == scores[at]).sum()) - 1
+    return Full(place + 1, above, equal, items)
 
 
 def eligible_items(choice: Choice, world: World) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from infra.apps.evaluate.answers import Choice
 from infra.apps.evaluate.live import SLATE_SIZE
 from infra.apps.evaluate.protocols import delays
-from infra.apps.evaluate.protocols.plan import Plan
+from infra.apps.evaluate.protocols.plan import EvaluationPlan
 from infra.apps.evaluate.replay import Progress, Replay
 from infra.datasets.acts import Acts
 from models.arrays import F64
@@ -32,7 +32,7 @@ PRIOR_RATINGS: Final = 5.0
 
 def scores(
     replay: Replay,
-    plan: Plan,
+    plan: EvaluationPlan,
     release: Release | None,
     recipes: Mapping[str, Recipe],
     progress: Progress,

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from flows.offline.history import Log
 from infra.apps.evaluate.answers import Answers, Choice, Recipes
+from infra.apps.evaluate.protocols import delays
 from infra.apps.evaluate.protocols.delays import Cutoffs
-from infra.apps.evaluate.protocols.plan import Plan
+from infra.apps.evaluate.protocols.plan import EvaluationPlan
 from infra.apps.replay.scenes import HeldOutChoice, TrainingReplay
 from infra.settings import Settings
 from models.arrays import I64
-from models.release.release import NO_SPACE, Release
-from models.seen import Entries
+from models.release.release import Release
 from schemas.control import Recipe
 from schemas.events import Action
 from schemas.identity import item_hash
 
 BUILT_IN: Final = "built_in"
 RELEASED: Final = "released"
+CANDIDATE: Final = "candidate"
+"""A release that the gate does not let serve."""
+FRESH: Final = "fresh"
+LATE: Final = "late"
+FROZEN: Final = "frozen"
 UNCAPPED: Final = "_uncapped"
 """Ends the name of an arm without the caps."""
-_NOTHING: Final = Release(BUILT_IN, (), {}, NO_SPACE)
 Progress = Callable[[int], None]
 
 
-class Arm(NamedTuple):
+class ReplayArm(NamedTuple):
     """`whole`: its order of all items is kept too."""
 
     recipe: Recipe
@@ -40,7 +43,7 @@ class Replay:
     """One log and the choices in it, which several passes replay, each with a release and a delay."""
 
     def __init__(
-        self, log: Log, plan: Plan, cutoffs: Sequence[Cutoffs], settings: Settings
+        self, log: Log, plan: EvaluationPlan, cutoffs: Sequence[Cutoffs], settings: Settings
     ) -> None:
         """`log`: of `plan.acts`, in one partition. `cutoffs`: those that passes will ask for."""
         self._plan = plan
@@ -49,11 +52,11 @@ class Replay:
         self._items = [
             item_hash(plan.acts.item_ids[it]) for it in plan.acts.item[plan.targets].tolist()
         ]
-        cuts = [cut for each in cutoffs for cut in self._cuts(each)]
+        self._fresh = self._cuts(delays.fresh(plan))
+        cuts = [*self._fresh, *(cut for each in cutoffs for cut in self._cuts(each))]
         self._scenes = TrainingReplay(log, list(dict.fromkeys(cuts)), settings)
         self.world = self._scenes.world
         self.slots: I64 = self.world.items.locate(np.array(self._items, np.uint64)).astype(np.int64)
-        self._seen: dict[int, Entries] = {}
 
     def choices(
         self, cutoffs: Cutoffs, release: Release | None, progress: Progress
@@ -61,23 +64,21 @@ class Replay:
         """Each choice and its number, in the order of the state that is known; `release` None: none serves.
 
         What a person had is always the fresh list: an arm with late state would lose by showing again what
-        cannot be chosen again. So the first pass must be a fresh one.
+        cannot be chosen again.
         """
         cuts = self._cuts(cutoffs)
         order = sorted(range(len(cuts)), key=lambda n: cuts[n].now)
-        scenes = self._scenes.play(cuts, release or _NOTHING, progress)
+        scenes = self._scenes.play(cuts, release, progress)
         for n, (_, person, world) in zip(order, scenes, strict=True):
-            if release is None:
-                world = replace(world, release=None, space=None)
-            seen = self._seen.setdefault(n, person.seen)
-            now = int(self._plan.now[n])
-            yield n, Choice(int(self.slots[n]), person._replace(seen=seen), now, world)
+            if cuts[n] != self._fresh[n]:
+                person = person._replace(seen=self._scenes.person(self._fresh[n]).seen)
+            yield n, Choice(int(self.slots[n]), person, int(self._plan.now[n]), world)
 
     def answers(
         self,
         cutoffs: Cutoffs,
         release: Release | None,
-        arms: Mapping[str, Arm],
+        arms: Mapping[str, ReplayArm],
         progress: Progress,
     ) -> dict[str, Answers]:
         """Of each of `arms`, in one pass."""
@@ -94,14 +95,17 @@ class Replay:
         return [HeldOutChoice(0, place, who, item, now) for place, who, item, now in rows]
 
 
-def product_arms(name: str, recipes: Recipes) -> dict[str, Arm]:
+def product_arms(name: str, recipes: Recipes) -> dict[str, ReplayArm]:
     """The product under `name`, with its caps and without."""
-    return {name: Arm(recipes.product, whole=True), name + UNCAPPED: Arm(recipes.uncapped)}
+    return {
+        name: ReplayArm(recipes.product, whole=True),
+        name + UNCAPPED: ReplayArm(recipes.uncapped),
+    }
 
 
-def source_arms(recipes: Recipes) -> dict[str, Arm]:
+def source_arms(recipes: Recipes) -> dict[str, ReplayArm]:
     """Each source by itself."""
-    return {name: Arm(recipe, whole=True) for name, recipe in recipes.sources.items()}
+    return {name: ReplayArm(recipe, whole=True) for name, recipe in recipes.sources.items()}
 
 
 def _person(record: tuple[int, int, object]) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from infra.apps.evaluate.protocols.plan import CannotEvaluate, EvaluationPlan
+from infra.apps.evaluate.protocols.plan import CannotEvaluate, EvaluationPlan, with_history
 from models.arrays import I64
 from schemas.times import DAY_MS, HOUR_MS
 
@@ -91,7 +90,7 @@ def late(plan: EvaluationPlan, delay: Delay) -> Cutoffs:
     if delay.unit == "time":
         return _before(plan, plan.now // delay.size * delay.size)
     places = np.empty(len(plan.targets), np.int64)
-    for n, (target, own) in enumerate(_with_own(plan)):
+    for n, (target, own) in enumerate(with_history(plan)):
         known = (
             len(own) - delay.size
             if delay.unit == "event"
@@ -112,21 +111,10 @@ def _before(plan: EvaluationPlan, now: I64) -> Cutoffs:
     """What is known of acts before `now` (G,)."""
     places = np.empty(len(now), np.int64)
     moments = now.tolist()
-    for n, (target, own) in enumerate(_with_own(plan)):
+    for n, (target, own) in enumerate(with_history(plan)):
         known = int(np.searchsorted(plan.acts.time[own], moments[n]))
         places[n] = own[known] if known < len(own) else target
     return Cutoffs(places, now)
-
-
-def _with_own(plan: EvaluationPlan) -> Iterator[tuple[int, I64]]:
-    """Each target, with the places of the acts of its person before it."""
-    person = plan.acts.person
-    order = np.argsort(person, kind="stable")
-    begins = np.searchsorted(person[order], person[plan.targets]).tolist()
-    stops = np.searchsorted(person[order], person[plan.targets], "right").tolist()
-    for target, begin, end in zip(plan.targets.tolist(), begins, stops, strict=True):
-        own = order[begin:end]
-        yield target, own[: np.searchsorted(own, target)]
 
 
 def _in_baskets(basket: I64, own: I64, target: int, size: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -107,3 +108,14 @@ def check(acts: Acts) -> None:
             "the data holds acts on one item only, so that there is nothing to rank",
             remedy="name a set of at least two items",
         )
+
+
+def with_history(plan: EvaluationPlan) -> Iterator[tuple[int, I64]]:
+    """Each target, with the places of the acts of its person before it."""
+    person = plan.acts.person
+    order = np.argsort(person, kind="stable")
+    begins = np.searchsorted(person[order], person[plan.targets]).tolist()
+    stops = np.searchsorted(person[order], person[plan.targets], "right").tolist()
+    for target, begin, end in zip(plan.targets.tolist(), begins, stops, strict=True):
+        own = order[begin:end]
+        yield target, own[: np.searchsorted(own, target)]
