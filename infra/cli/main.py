@@ -29,6 +29,7 @@ COMMANDS: Final = (
         "import", "infra.cli.import_", "Load catalogues and history from files, only what is new"
     ),
     Command("train", "infra.cli.train", "Train a release on the log, evaluate it and serve it"),
+    Command("evaluate", "infra.cli.evaluate", "Evaluate the product on any data, without a system"),
     Command("release", "infra.cli.release", "List, show, compare, promote and roll back releases"),
     Command(
         "snapshot", "infra.cli.snapshot", "Make, list and prune snapshots of the state, in the lake"

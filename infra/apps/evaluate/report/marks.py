@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-Kind = Literal["ours", "other", "plain"]
-"""The product, its rivals, and what knows nobody (random, popularity): a colour each."""
+Kind = Literal["served", "ours", "other", "plain"]
+"""What serves; the product with another release or state; its rivals; what knows nobody (popularity)."""
+MAX_RATIO: Final = 4.0
+"""The scale of a plot of ratios ends here."""
+
+
+Row = tuple[Kind, Sequence[object]]
+"""Of a table."""
 
 
 class Bar(NamedTuple):
@@ -21,44 +28,52 @@ class Bar(NamedTuple):
     text: str = ""
 
 
-def plot(bars: Sequence[Bar], mark: float | None = None, unit: str = "") -> str:
-    """A row for each value: a dot on a line from end to end, all on one scale, with a dashed line at `mark`.
+def plot(bars: Sequence[Bar], unit: str) -> str:
+    """A row for each value, which is at least 0: a dot on a line from end to end, all on one scale from 0.
 
     Lines and dots lie at shares of the width, so that text keeps its size on a narrow page.
     """
-    ends = [it for bar in bars for it in (bar.value, bar.lower, bar.upper) if it is not None]
-    if mark is not None:
-        ends.append(mark)
-    if not ends:
-        return ""
-    low = 0.0 if mark is None else min(ends)
-    high = max(ends) if max(ends) > low else low + 1.0
-    room = 0.0 if mark is None else 0.04 * (high - low)
-    low, high = low - room, high + room
+    high = max((it for bar in bars for it in (bar.value, bar.upper) if it), default=1.0)
+    rows = [_row(bar, lambda value: value / high) for bar in bars]
+    return _framed(rows, ("0", unit, f"{high:.3g}")) if rows else ""
 
-    def at(value: float) -> str:
-        return f"{100 * (value - low) / (high - low):.2f}%"
 
-    rows = [_row(bar, at, mark) for bar in bars]
-    axis = (
-        f'<div class="row axis"><span></span><span class="ends"><span>{low:.3g}</span>'
-        f"<span>{escape(unit)}</span><span>{high:.3g}</span></span><span></span></div>"
+def ratio_plot(bars: Sequence[Bar]) -> str:
+    """The same for ratios, on a logarithmic scale with a dashed line at 1. What lies beyond `MAX_RATIO`, or
+    its inverse, ends at the edge."""
+    reach = math.log(MAX_RATIO)
+
+    def share(value: float) -> float:
+        clipped = min(max(value, 1 / MAX_RATIO), MAX_RATIO)
+        return 0.5 + math.log(clipped) / (2 * reach)
+
+    rows = [_row(bar, share, middle=True) for bar in bars]
+    return _framed(rows, (f"{1 / MAX_RATIO:g}", "1", f"{MAX_RATIO:g}")) if rows else ""
+
+
+def _framed(rows: Sequence[str], axis: tuple[str, str, str]) -> str:
+    marks = "".join(f"<span>{escape(it)}</span>" for it in axis)
+    last = (
+        f'<div class="row axis"><span></span><span class="ends">{marks}</span><span></span></div>'
     )
-    return f'<div class="plot">{"".join(rows)}{axis}</div>'
+    return f'<div class="plot">{"".join(rows)}{last}</div>'
 
 
-def _row(bar: Bar, at: Callable[[float], str], mark: float | None) -> str:
-    drawn = []
-    if mark is not None:
-        drawn.append(f'<line class="mark" x1="{at(mark)}" x2="{at(mark)}" y1="0" y2="100%"/>')
-    if bar.lower is not None and bar.upper is not None:
-        drawn.append(f'<line x1="{at(bar.lower)}" x2="{at(bar.upper)}" y1="50%" y2="50%"/>')
+def _row(bar: Bar, share: Callable[[float], float], middle: bool = False) -> str:
+    def at(value: float) -> str:
+        return f"{100 * share(value):.2f}%"
+
+    drawn = ['<line class="mark" x1="50%" x2="50%" y1="0" y2="100%"/>'] if middle else []
+    if bar.lower is not None and (bar.upper is not None or middle):
+        right = "100%" if bar.upper is None else at(bar.upper)
+        drawn.append(f'<line x1="{at(bar.lower)}" x2="{right}" y1="50%" y2="50%"/>')
     if bar.value is not None:
         drawn.append(f'<circle cx="{at(bar.value)}" cy="50%" r="5"/>')
     said = escape(bar.text or interval(bar.value, bar.lower, bar.upper))
+    name = escape(bar.name)
     return (
-        f'<div class="row {bar.kind}"><span class="name">{escape(bar.name)}</span>'
-        f'<svg role="img" aria-label="{escape(bar.name)}: {said}">{"".join(drawn)}</svg>'
+        f'<div class="row {bar.kind}"><span class="name">{name}</span>'
+        f'<svg role="img" aria-label="{name}: {said}">{"".join(drawn)}</svg>'
         f'<span class="value">{said}</span></div>'
     )
 
@@ -66,18 +81,22 @@ def _row(bar: Bar, at: Callable[[float], str], mark: float | None) -> str:
 def interval(value: float | None, lower: float | None, upper: float | None) -> str:
     """
     >>> interval(0.1234, 0.1, None), interval(None, None, None)
-    ('0.1234 (0.1000 to …)', '–')
+    ('0.1234 (0.1000 to …)', '-')
     """
     if value is None:
-        return "–"
+        return "-"
     if lower is None and upper is None:
         return f"{value:.4f}"
     low, high = ("…" if it is None else f"{it:.4f}" for it in (lower, upper))
     return f"{value:.4f} ({low} to {high})"
 
 
-def table(columns: Sequence[str], rows: Iterable[tuple[Kind, Sequence[object]]]) -> str:
-    """A table that scrolls sideways within itself; None is a dash, a float has four places."""
+def table(columns: Sequence[str], rows: Sequence[Row]) -> str:
+    """A table that scrolls sideways within itself; None is a dash, a float has four places. A column without
+    a value is left out."""
+    full = [n for n in range(len(columns)) if any(row[n] is not None for _, row in rows)]
+    columns = [columns[n] for n in full]
+    rows = [(kind, [row[n] for n in full]) for kind, row in rows]
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     body = "".join(
         f'<tr class="{kind}">{"".join(f"<td>{escape(cell(it))}</td>" for it in row)}</tr>'
@@ -89,10 +108,10 @@ def table(columns: Sequence[str], rows: Iterable[tuple[Kind, Sequence[object]]])
 def cell(value: object) -> str:
     """
     >>> cell(0.5), cell(12_000), cell(None), cell("24h")
-    ('0.5000', '12,000', '–', '24h')
+    ('0.5000', '12,000', '-', '24h')
     """
     if value is None:
-        return "–"
+        return "-"
     if isinstance(value, float):
         return f"{value:.4f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
