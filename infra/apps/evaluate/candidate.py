@@ -11,7 +11,7 @@ from infra.datasets.acts import Acts
 from models.release.release import Release, Space
 
 if TYPE_CHECKING:
-    from infra.apps.train.run import TrainedRelease
+    from infra.apps.train.trained import TrainedRelease
     from infra.settings import Settings
     from infra.terminal.progress import Reporter
 
