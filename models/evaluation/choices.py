@@ -24,8 +24,8 @@ NEGATIVES: Final = 100
 """Items that a choice is ranked among, beside the whole catalogue, to compare with papers that do so."""
 MAX_NEGATIVES: Final = 500
 """The probabilities of larger draws are beyond what a float holds."""
-MAX_CELLS: Final = 1_000_000
-"""Numbers of one temporary array: 8 MB."""
+MAX_CELLS: Final = 100_000
+"""Numbers of one temporary array: what a cache holds."""
 METRICS: Final[Mapping[str, Callable[[F64], F64]]] = {
     "hr": np.ones_like,
     "ndcg": lambda rank: 1 / np.log2(rank + 1),
@@ -117,21 +117,20 @@ def among_negatives(
 
 def _drawn(name: str, scored: Scored, eligible: I64, n: int, cut: int) -> F64:
     """`among_negatives` of choices with more than `n` eligible others."""
-    most = min(n, int(scored.equal.max()))
-    higher = _falling(scored.above, eligible, n)
+    rows, most = min(cut, n + 1), min(n, int(scored.equal.max()))
+    higher = _falling(scored.above, eligible, rows - 1)
     same = _falling(scored.equal, eligible, most)
-    rest = _falling(eligible - scored.above - scored.equal, eligible, n)
-    rows = min(cut, n + 1)
+    rest = _falling(eligible - scored.above - scored.equal, eligible, n)[:, ::-1]
     ways = _multinomials(n, rows)
-    y = np.arange(most + 1)
     gain = np.zeros(len(eligible))
     for x in range(rows):
-        z = n - x - y[: n - x + 1]
-        width = len(z)
-        places = Scored(np.full(width, x), y[:width])
+        width = min(most, n - x) + 1
+        places = Scored(np.full(width, x), np.arange(width))
         each = ways[x, :width] * expected(name, places, cut)
-        gain += higher[:, x] * (same[:, :width] * rest[:, z] @ each)
-    return gain / _falling(eligible, eligible, n)[:, n]
+        gain += higher[:, x] * ((same[:, :width] * rest[:, x : x + width]) @ each)
+    others, index = np.unique(eligible, return_inverse=True)
+    every: F64 = _falling(others, others, n)[index, n]
+    return gain / every
 
 
 def _falling(of: I64, scale: I64, n: int) -> F64:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -46,7 +46,7 @@ class RankingQuality(msgspec.Struct, frozen=True):
     ndcg: float
 
 
-class Condition(NamedTuple):
+class Condition(msgspec.Struct, frozen=True):
     """Another check of the candidate: parity, latency, size. `why`: a sentence with its figures."""
 
     name: str

@@ -88,6 +88,7 @@ def test_several_relevant_items(cut: int) -> None:
     agree(judged.ndcg(lists, cut, "binary"), theirs)
 
 
+@pytest.mark.filterwarnings("ignore:Bitwise inversion:DeprecationWarning")  # RecTools' own, on 3.12
 @pytest.mark.parametrize("cut", [2, 5, 10])
 def test_slates(cut: int) -> None:
     shown, history = SLATES[:, :cut], frame(HISTORY)
