@@ -121,6 +121,8 @@ def judge(
     - released: the ratio to the best rival is >= 1, and the lower end above `MARGIN` for each;
     - undecided: everything else.
 
+    A candidate as good as its rival is refused by one slice in forty: name few of them.
+
     >>> gains = {"new": np.tile([1.0, 0.5], 100), "old": np.tile([0.5, 0.5], 100)}
     >>> verdict = judge("new", gains, np.arange(200) // 4)
     >>> verdict.outcome, verdict.rival, verdict.ratio, verdict.n, verdict.people

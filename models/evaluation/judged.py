@@ -72,8 +72,22 @@ def precision(lists: JudgedLists, cut: int = MAX_RANK) -> F64:
     return _relevant(lists, cut) / cut
 
 
+def hits(lists: JudgedLists, cut: int = MAX_RANK) -> F64:
+    """(L,) 1 where a relevant item is within the first `cut` places; among equals, the chance of it.
+
+    >>> hits(JudgedLists(np.zeros(4), np.array([1.0, 0.0, 0.0, 0.0]), np.array([4])), 1).tolist()
+    [0.25]
+    """
+    return _by_first(lists, np.ones(cut))
+
+
 def mrr(lists: JudgedLists, cut: int = MAX_RANK) -> F64:
-    """(L,) 1 / the rank of the first relevant item, 0 below the cut.
+    """(L,) 1 / the rank of the first relevant item, 0 below the cut."""
+    return _by_first(lists, 1 / np.arange(1.0, cut + 1))
+
+
+def _by_first(lists: JudgedLists, gain: F64) -> F64:
+    """(L,) `gain` (cut,) at the rank of the first relevant item, in expectation.
 
     Of m equals after a higher ones r are relevant: the first is the (j + 1)th with the chance that j of the
     m - r others come before, (m - r)/m … (m - r - j + 1)/(m - j + 1), times r/(m - j).
@@ -87,9 +101,10 @@ def mrr(lists: JudgedLists, cut: int = MAX_RANK) -> F64:
     first = some[np.diff(owner[some], prepend=-1) > 0]  # of each list
     r, m, above = relevant[first], equals[first].astype(np.float64), place[first]
     later, value = np.ones(len(first)), np.zeros(len(first))
-    for j in range(cut):
-        here = np.where((j <= m - r) & (above + j < cut), later * r / np.maximum(m - j, 1), 0.0)
-        value += here / (above + j + 1)
+    gains = np.append(gain, 0.0)
+    for j in range(len(gain)):
+        chance = np.where(j <= m - r, later * r / np.maximum(m - j, 1), 0.0)
+        value += chance * gains[np.minimum(above + j, len(gain))]
         later *= np.maximum(m - r - j, 0) / np.maximum(m - j, 1)
     return np.bincount(owner[first], value, len(lists.size)).astype(np.float64)
 

@@ -137,12 +137,12 @@ def test_a_judged_list_counts_the_mean_over_the_orders_of_its_equals(
 ) -> None:
     lists = laid_out(made)
     found = {gain: judged.ndcg(lists, cut, gain) for gain in GAINS}
-    rest = [it(lists, cut) for it in (judged.recall, judged.precision, judged.mrr)]
+    rest = [it(lists, cut) for it in (judged.recall, judged.precision, judged.mrr, judged.hits)]
     for at, one in enumerate(made):
         relevant = sum(grade > 0 for _, grade in one)
         assert lists.has_relevant[at] == (relevant > 0)
         if not relevant:
-            assert [it[at] for it in (*found.values(), *rest)] == [0.0] * 6
+            assert [it[at] for it in (*found.values(), *rest)] == [0.0] * 7
             continue
         every = orders(one)
         for gain in GAINS:
@@ -152,7 +152,9 @@ def test_a_judged_list_counts_the_mean_over_the_orders_of_its_equals(
         hits = np.mean([sum(it > 0 for it in order[:cut]) for order in every])
         first = [next(n for n, it in enumerate(order, 1) if it > 0) for order in every]
         mrr = np.mean([1 / n if n <= cut else 0.0 for n in first])
-        assert [it[at] for it in rest] == pytest.approx([hits / relevant, hits / cut, mrr])
+        any_hit = np.mean([n <= cut for n in first])
+        wanted_rest = [hits / relevant, hits / cut, mrr, any_hit]
+        assert [it[at] for it in rest] == pytest.approx(wanted_rest, abs=1e-12)
 
 
 def test_judged_lists_with_equal_scores_agree_with_scikit_learn() -> None:
@@ -168,7 +170,7 @@ def test_a_score_that_is_no_number_is_the_lowest() -> None:
     some = JudgedLists(np.array([np.nan, -np.inf, 0.0]), np.array([1.0, 0, 0]), np.array([3]))
     assert judged.mrr(some).tolist() == [pytest.approx((1 / 2 + 1 / 3) / 2)]
     nothing = JudgedLists(np.empty(0), np.empty(0), np.array([0, 0]))
-    for metric in (judged.ndcg, judged.recall, judged.precision, judged.mrr):
+    for metric in (judged.ndcg, judged.recall, judged.precision, judged.mrr, judged.hits):
         assert metric(nothing).tolist() == [0.0, 0.0]
 
 

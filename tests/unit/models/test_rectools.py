@@ -84,6 +84,7 @@ def test_several_relevant_items(cut: int) -> None:
     agree(judged.recall(lists, cut), Recall(cut).calc(SHOWN_ROWS, rows))
     agree(judged.precision(lists, cut), Precision(cut).calc(SHOWN_ROWS, rows))
     agree(judged.mrr(lists, cut), MRR(cut).calc(SHOWN_ROWS, rows))
+    agree(judged.hits(lists, cut), HitRate(cut).calc(SHOWN_ROWS, rows))
     theirs = NDCG(cut, divide_by_achievable=True).calc(SHOWN_ROWS, rows)
     agree(judged.ndcg(lists, cut, "binary"), theirs)
 
