@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from models.arrays import F64, I64
 from models.evaluation import gate
@@ -155,3 +157,27 @@ def test_the_gate_errs_as_rarely_as_its_interval_says() -> None:
     assert outcomes[1.0].count("undecided") >= 75
     assert outcomes[0.9].count("released") <= 2
     assert outcomes[1.2].count("released") == 100
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=60)
+def test_any_gains_give_a_verdict_of_finite_figures(data: st.DataObject) -> None:
+    n = data.draw(st.integers(0, 260))
+    chance = np.random.default_rng(data.draw(st.integers(0, 9)))
+    share, people = data.draw(st.sampled_from([0.0, 0.01, 0.5])), data.draw(st.integers(1, 90))
+    arms = {
+        name: gains(np.where(chance.random(n) < share * data.draw(st.integers(0, 2)), 1, 0))
+        for name in (RANKER, COARSE, "popular")
+    }
+    slices = {"all": np.ones(n, np.bool_), "none": np.zeros(n, np.bool_)}
+    verdict = judge(RANKER, arms, chance.integers(0, people, n), slices, rounds=200)
+    figures = (verdict.ratio, verdict.lower, verdict.upper)
+    assert all(it is None or np.isfinite(it) for it in figures)
+    assert verdict.needed is None or verdict.needed >= gate.MIN_CHOICES
+    assert verdict.outcome == "undecided" or verdict.needed is None
+    assert verdict.slices.keys() <= {"all"}
+    best = max(arms[COARSE].mean(), arms["popular"].mean()) if n else 0.0
+    if verdict.released:
+        assert arms[RANKER].mean() >= best
+        assert verdict.n >= gate.MIN_CHOICES
+        assert verdict.people >= gate.MIN_PEOPLE
