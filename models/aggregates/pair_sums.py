@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.arrays import F64, I64, U64, Mask
 from schemas.state.counting import LAG_POWERS
 
 MIN_NEW_ROWS: Final = 1 << 16
 """The second level of a table is merged when it has more rows, and more than an eighth of the first."""
+MAX_PENDING_PAIRS: Final = 1 << 16
+"""Pairs wait, to be added together: a level is copied once for so many, or for a reader."""
 _LOW: Final = np.uint64(0xFFFF_FFFF)
 _SHIFT: Final = np.uint64(32)
-_NEXT: Final = np.uint64(1)
 
 
 class Rows(NamedTuple):
@@ -24,77 +26,107 @@ class Rows(NamedTuple):
     sums: F64
 
 
+class PairsOf(NamedTuple):
+    """Pairs of some items: the key ``index of the item << 32 | partner`` and the sum of each, `backward` or
+    not."""
+
+    keys: U64
+    sums: F64
+    backward: bool
+
+
+class Level(NamedTuple):
+    """Rows, and where they are by their second item: `order` (n,) has the rows by (second, first), those of
+    second item b from ``starts[b]`` to ``starts[b + 1]``."""
+
+    rows: Rows
+    order: NDArray[np.uint32]
+    starts: I64
+
+    @classmethod
+    def of(cls, rows: Rows) -> Level:
+        seconds = np.bincount((rows.keys & _LOW).astype(np.int64))
+        order = np.argsort(reversed_keys(rows.keys)).astype(np.uint32)
+        return cls(rows, order, np.concatenate([[0], np.cumsum(seconds)]))
+
+    def pairs(self, items: I64, power: int) -> Iterator[PairsOf]:
+        """The pairs of which one of `items` is the first, and those of which it is the second."""
+        keys, sums = self.rows
+        place = np.arange(len(items), dtype=np.uint64)
+        first = items.astype(np.uint64)
+        start = np.searchsorted(keys, first << _SHIFT)
+        count = np.searchsorted(keys, first + np.uint64(1) << _SHIFT) - start
+        at = _ranges(start, count)
+        yield PairsOf(np.repeat(place, count) << _SHIFT | keys[at] & _LOW, sums[power, at], False)
+        last = len(self.starts) - 1
+        start = self.starts[np.minimum(items, last)]
+        count = self.starts[np.minimum(items + 1, last)] - start
+        at = self.order[_ranges(start, count)].astype(np.int64)
+        yield PairsOf(np.repeat(place, count) << _SHIFT | keys[at] >> _SHIFT, sums[power, at], True)
+
+
 NO_ROWS: Final = Rows(np.empty(0, np.uint64), np.empty((len(LAG_POWERS), 0)))
 
 
-class PairsOf(NamedTuple):
-    """Pairs of some items: the key ``index of the item << 32 | partner``, ascending, and the sums of (item,
-    partner) and of (partner, item)."""
-
-    keys: U64
-    forward: F64
-    backward: F64
-
-    def where(self, mask: Mask) -> PairsOf:
-        return PairsOf(self.keys[mask], self.forward[mask], self.backward[mask])
-
-
 class PairSums:
-    """Sums over pairs (a, b) of dense item numbers, a before b: sorted keys ``a << 32 | b`` and a sum for
-    each of `LAG_POWERS`, 24 bytes a row. (b, a) has a row wherever (a, b) has one, in the same level, so that
-    the pairs of an item are found in both orders.
+    """Sums over pairs (a, b) of dense item numbers, a before b: sorted keys ``a << 32 | b``, a sum for each
+    of `LAG_POWERS`, and where the row is by (b, a): 28 bytes a pair.
 
     New pairs go to a small second level that is merged when it has grown, so that a round does not copy the
     whole table.
     """
 
     def __init__(self, rows: Rows = NO_ROWS) -> None:
-        self._levels = [rows, NO_ROWS]
+        self._levels = [Level.of(rows), Level.of(NO_ROWS)]
+        self._pending: list[tuple[U64, F64]] = []
 
     def __len__(self) -> int:
-        return sum(len(level.keys) for level in self._levels)
-
-    def __iter__(self) -> Iterator[Rows]:
-        return iter(self._levels)
+        return sum(len(level.rows.keys) for level in self._settled())
 
     def scale(self, factor: float) -> None:
         """Multiplies all sums."""
-        for level in self._levels:
-            level.sums[:] *= factor
+        for level in self._settled():
+            level.rows.sums[:] *= factor
 
     def add(self, first: I64, second: I64, terms: F64) -> None:
         """Adds `terms` (lag powers, m) to the pairs (first, second), each (m,), of two different items."""
-        keys = first.astype(np.uint64) << _SHIFT | second.astype(np.uint64)
-        keys, which = np.unique(keys, return_inverse=True)
-        added: F64 = np.array([np.bincount(which, term, len(keys)) for term in terms], np.float64)
-        for level in self._levels:
-            missing = _add(level, keys, added)
-            keys, added = keys[missing], added[:, missing]
-        if len(keys):
-            both = np.union1d(keys, reversed_keys(keys))
-            sums = np.zeros((len(terms), len(both)))
-            sums[:, np.searchsorted(both, keys)] = added
-            self._levels[1] = _merged(self._levels[1], Rows(both, sums))
-        old, new = self._levels
-        if len(new.keys) > max(MIN_NEW_ROWS, len(old.keys) >> 3):
-            self.settle()
+        self._pending.append((first.astype(np.uint64) << _SHIFT | second.astype(np.uint64), terms))
+        if sum(len(keys) for keys, _ in self._pending) > MAX_PENDING_PAIRS:
+            self._settled()
 
     def settle(self) -> Rows:
         """Merges the second level into the first, which then has all rows."""
-        self._levels = [_merged(*self._levels), NO_ROWS]
-        return self._levels[0]
+        old, new = self._settled()
+        if len(new.rows.keys):
+            self._levels = [Level.of(_merged(old.rows, new.rows)), Level.of(NO_ROWS)]
+        return self._levels[0].rows
 
     def of(self, items: I64, power: int) -> Iterator[PairsOf]:
-        """The pairs of `items`, by level, with the sums under ``LAG_POWERS[power]``."""
-        first = items.astype(np.uint64)
-        for keys, sums in self._levels:
-            start = np.searchsorted(keys, first << _SHIFT)
-            count = np.searchsorted(keys, first + _NEXT << _SHIFT) - start
-            at = np.repeat(start - np.cumsum(count) + count, count) + np.arange(count.sum())
-            place = np.repeat(np.arange(len(items), dtype=np.uint64), count)
-            found = keys[at]
-            back = np.searchsorted(keys, reversed_keys(found))
-            yield PairsOf(place << _SHIFT | found & _LOW, sums[power, at], sums[power, back])
+        """The pairs of `items`, with the sums under ``LAG_POWERS[power]``; a pair may come several times."""
+        for level in self._settled():
+            if len(level.rows.keys):
+                yield from level.pairs(items, power)
+
+    def _settled(self) -> list[Level]:
+        """The levels, after the pairs that waited were added."""
+        if self._pending:
+            keys, terms = (np.concatenate(it, axis=-1) for it in zip(*self._pending, strict=True))
+            self._pending = []
+            self._add(keys, terms)
+        return self._levels
+
+    def _add(self, keys: U64, terms: F64) -> None:
+        keys, which = np.unique(keys, return_inverse=True)
+        added: F64 = np.array([np.bincount(which, term, len(keys)) for term in terms], np.float64)
+        for level in self._levels:
+            missing = _add_to(level.rows, keys, added)
+            keys, added = keys[missing], added[:, missing]
+        if len(keys):
+            rows = _merged(self._levels[1].rows, Rows(keys, added))
+            if len(rows.keys) > max(MIN_NEW_ROWS, len(self._levels[0].rows.keys) >> 3):
+                self._levels = [Level.of(_merged(self._levels[0].rows, rows)), Level.of(NO_ROWS)]
+            else:
+                self._levels[1] = Level.of(rows)
 
 
 def reversed_keys(keys: U64) -> U64:
@@ -112,20 +144,36 @@ def parts(keys: U64) -> tuple[I64, I64]:
     return (keys >> _SHIFT).astype(np.int64), (keys & _LOW).astype(np.int64)
 
 
+def _ranges(start: I64, count: I64) -> I64:
+    """The numbers from each start on, as many as its count, one after the other."""
+    steps: I64 = np.repeat(start - np.cumsum(count) + count, count)
+    steps += np.arange(len(steps))
+    return steps
+
+
 def _merged(old: Rows, new: Rows) -> Rows:
     """The rows of both, whose keys differ."""
     if not len(old.keys) or not len(new.keys):
         return new if len(new.keys) else old
-    at = np.searchsorted(old.keys, new.keys)
-    return Rows(np.insert(old.keys, at, new.keys), np.insert(old.sums, at, new.sums, axis=1))
+    n = len(old.keys) + len(new.keys)
+    at = np.searchsorted(old.keys, new.keys) + np.arange(len(new.keys))
+    rest = np.ones(n, np.bool_)
+    rest[at] = False
+    keys, sums = np.empty(n, np.uint64), np.empty((len(old.sums), n))
+    keys[at], keys[rest] = new.keys, old.keys
+    for column, mine, theirs in zip(sums, old.sums, new.sums, strict=True):
+        column[at], column[rest] = theirs, mine
+    return Rows(keys, sums)
 
 
-def _add(level: Rows, keys: U64, terms: F64) -> Mask:
+def _add_to(rows: Rows, keys: U64, terms: F64) -> Mask:
     """Adds the terms whose key has a row, in place. (m,) the terms whose key has none."""
-    if not len(level.keys):
+    if not len(rows.keys):
         return np.ones(len(keys), np.bool_)
-    at = np.minimum(np.searchsorted(level.keys, keys), len(level.keys) - 1)
-    there = level.keys[at] == keys
-    level.sums[:, at[there]] += terms[:, there]
+    at = np.minimum(np.searchsorted(rows.keys, keys), len(rows.keys) - 1)
+    there = rows.keys[at] == keys
+    at = at[there]
+    for column, term in zip(rows.sums, terms, strict=True):
+        column[at] += term[there]
     missing: Mask = ~there
     return missing
