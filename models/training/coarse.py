@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import F64, I64
-from models.evaluation.ranking import Ranks, gains
+from models.evaluation.choices import Scored, expected
 from models.training.counting import MAX_RANK_COUNTED, MIXES, winner
 from schemas.state.counting import Mix
 from schemas.state.tables import WINDOWS
@@ -78,20 +78,22 @@ def choose_weights(
     return CoarseChoice(weights, chosen["mix"])
 
 
-def ranks(of: Candidates, weights: Mapping[str, float]) -> Ranks:
-    """(n,) the rank of each target among its candidates by the weighted sum of the columns; 0 where it is
-    none."""
+def scored(of: Candidates, weights: Mapping[str, float]) -> Scored:
+    """How each target is scored among its candidates by the weighted sum of the columns."""
     scores = of.values @ np.array([weights.get(name, 0.0) for name in of.columns], np.float32)
-    own = np.where(of.target >= 0, scores[of.target], np.float32(np.inf))
+    there = of.target >= 0
+    own = np.where(there, scores[of.target], np.float32(np.inf))
     choice = np.repeat(np.arange(len(of.size)), of.size)
     above = np.bincount(choice, scores > own[choice], len(of.size)).astype(np.int64)
-    return np.where(of.target >= 0, above + 1, 0)
+    equal = np.bincount(choice, scores == own[choice], len(of.size)).astype(np.int64)
+    return Scored(np.where(there, above, -1), np.where(there, equal - 1, 0))
 
 
 def _gains(of: Candidates, weights: Mapping[str, float]) -> F64:
+    """In expectation over equal scores: else a column that is 0 for all would find everything."""
     if not len(of.values):
         return np.zeros(len(of.size))
-    return gains(ranks(of, weights), MAX_RANK_COUNTED)
+    return expected("ndcg", scored(of, weights), MAX_RANK_COUNTED)
 
 
 def _weights(default: Mapping[str, float], chosen: Mapping[str, Any]) -> dict[str, float]:

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from models.arrays import F64, I64, U64
-from models.evaluation.ranking import Ranks, gains
+from models.evaluation.choices import Scored, expected
 from schemas.state.counting import BUILT_IN, LAG_POWERS, Counting, Mix
 from schemas.state.tables import WINDOWS, Gap
 
@@ -142,9 +142,9 @@ def paired_difference(one: F64, other: F64, person: I64) -> tuple[float, float]:
     return mean, variance**0.5
 
 
-def ranks(stretch: Stretch, counting: Counting) -> Ranks:
-    """(n,) the rank of each target by co-visitation under `counting`; 0 where it is in no list."""
-    return _ranks(stretch, _published(stretch, counting), counting.fade)
+def scored(stretch: Stretch, counting: Counting) -> Scored:
+    """How co-visitation under `counting` scores each target; not at all where it is in no list."""
+    return _scored(stretch, _published(stretch, counting), counting.fade)
 
 
 class _Search:
@@ -162,11 +162,10 @@ class _Search:
             if key not in self._lists:
                 self._lists[key] = [_published(it, counting) for it in self._stretches]
             found = [
-                _ranks(stretch, lists, counting.fade)
+                expected("ndcg", _scored(stretch, lists, counting.fade), MAX_RANK_COUNTED)
                 for stretch, lists in zip(self._stretches, self._lists[key], strict=True)
             ]
-            every = np.concatenate([np.empty(0, np.int64), *found])
-            self._gains[counting] = gains(every, MAX_RANK_COUNTED)
+            self._gains[counting] = np.concatenate([np.empty(0), *found])
         return self._gains[counting]
 
 
@@ -186,7 +185,7 @@ def _published(stretch: Stretch, counting: Counting) -> _Shares:
     return _Shares((found.keys[order] & _LOW).astype(np.int64), kept / total[of], start)
 
 
-def _ranks(stretch: Stretch, lists: _Shares, fade: float) -> Ranks:
+def _scored(stretch: Stretch, lists: _Shares, fade: float) -> Scored:
     choices = len(stretch.target)
     weight = fade ** stretch.entry_age.astype(np.float64)
     weight /= np.bincount(stretch.entry_choice, weight, choices)[stretch.entry_choice]
@@ -200,11 +199,13 @@ def _ranks(stretch: Stretch, lists: _Shares, fade: float) -> Ranks:
     keys, totals = keys[shown], totals[shown]
     wanted = _keys(np.arange(choices), stretch.target)
     if not len(keys):
-        return np.zeros(choices, np.int64)
+        return Scored(np.full(choices, -1), np.zeros(choices, np.int64))
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     found, choice = keys[at] == wanted, (keys >> _SHIFT).astype(np.int64)
-    above = np.bincount(choice, totals > totals[at][choice], choices).astype(np.int64)
-    return np.where(found, above + 1, 0)
+    own = totals[at][choice]
+    above = np.bincount(choice, totals > own, choices).astype(np.int64)
+    equal = np.bincount(choice, totals == own, choices).astype(np.int64)
+    return Scored(np.where(found, above, -1), np.where(found, equal - 1, 0))
 
 
 def _keys(upper: I64, lower: I64) -> U64:

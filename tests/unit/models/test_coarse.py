@@ -10,7 +10,7 @@ from models.training.coarse import (
     POPULAR_BY_WINDOW,
     Candidates,
     choose_weights,
-    ranks,
+    scored,
 )
 from schemas.state.counting import only
 
@@ -69,9 +69,10 @@ def test_ranks_by_hand() -> None:
         np.array([1, -1, 4]),
         np.arange(3),
     )
-    assert ranks(of, {"a": 1.0}).tolist() == [2, 0, 1]
-    assert ranks(of, {"b": -1.0, "other": 5.0}).tolist() == [1, 0, 1]
-    assert ranks(of._replace(target=np.array([-1, -1, -1])), {"a": 1.0}).tolist() == [0, 0, 0]
+    assert scored(of, {"a": 1.0}).optimistic.tolist() == [2, 0, 1]
+    assert scored(of, {"b": -1.0, "other": 5.0}).optimistic.tolist() == [1, 0, 1]
+    missed = of._replace(target=np.array([-1, -1, -1]))
+    assert scored(missed, {"a": 1.0}).optimistic.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("mix", [only("1h"), (0.0, 1.0, 1.0, 0.0)])
@@ -79,3 +80,12 @@ def test_the_window_asked_for_is_kept_where_popularity_does_not_matter(
     mix: tuple[float, ...],
 ) -> None:
     assert choose_weights(candidates("covisit"), DEFAULT, mix, SINGLES)[1] == mix
+
+
+def test_a_column_that_is_nothing_finds_nothing() -> None:
+    """Equal scores are counted in expectation: a source that scores nobody is not the best one."""
+    of = candidates("covisit", noise=0.3)
+    of.values[:, COLUMNS.index("popular_1h")] = 0.0
+    weights, _ = choose_weights(of, DEFAULT, only("24h"), SINGLES)
+    assert "covisit" in weights
+    assert scored(of, {"popular_1h": 1.0}).equal.tolist() == [EACH - 1] * CHOICES

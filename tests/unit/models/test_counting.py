@@ -20,7 +20,7 @@ from models.training.counting import (
     choose_counting,
     choose_mix,
     paired_difference,
-    ranks,
+    scored,
 )
 from schemas.state.counting import BUILT_IN, LAG_POWERS, Counting, only
 from schemas.state.tables import WINDOWS
@@ -90,7 +90,7 @@ def test_ranks_are_those_of_the_plain_definition(
 ) -> None:
     some = stretch(seed)
     counting = msgspec.structs.replace(BUILT_IN, lag_power=power, backward=backward, gap=gap)
-    found = ranks(some, counting)
+    found = scored(some, counting).optimistic
     expected = plain_ranks(some, counting, chosen_counting.LIST_LENGTH)
     # equal sums may differ in their last bit, and then by a rank
     assert np.array_equal(found > 0, np.array(expected) > 0)
@@ -101,7 +101,7 @@ def test_lists_are_as_long_as_published_ones(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(chosen_counting, "LIST_LENGTH", 3)
     some = stretch(1)
     one_power = Counting(fade=0.75)
-    assert (ranks(some, one_power) > 0).tolist() == [
+    assert (scored(some, one_power).optimistic > 0).tolist() == [
         rank > 0 for rank in plain_ranks(some, one_power, 3)
     ]
 
@@ -135,7 +135,7 @@ def test_direction_and_gap_follow_peoples_habits() -> None:
 
 def test_within_sessions_is_chosen_where_what_lies_beyond_misleads() -> None:
     misled = habits((2.0, -1.0), (0.0, 0.0), 50)
-    assert ranks(misled, BUILT_IN).tolist() == [2] * 50
+    assert scored(misled, BUILT_IN).optimistic.tolist() == [2] * 50
     found, figures = choose_counting([misled])
     assert found.gap == "session"
     assert figures == {"start": pytest.approx(0.63093), "chosen": 1.0}
