@@ -86,7 +86,7 @@ def _themes(chance: random.Random) -> list[_Theme]:
             title = f"{name} ({chance.randint(1950, 2018)})"
             if title not in taken:
                 taken.add(title)
-                items.append(Film(f"g{number * size + len(items) + 1}", title, genres))
+                items.append(Film(f"g{number * size + len(items) + 1}", title, genres, genre))
         weights = accumulate(1 / (rank + 2) for rank in range(size))
         themes.append(_Theme(items, list(weights)))
     return themes

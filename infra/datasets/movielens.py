@@ -15,6 +15,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from infra.datasets import movielens_files
+from infra.datasets.categories import primaries
+from infra.datasets.delimited import CellRows
 from infra.datasets.movielens_files import Files, NotMovieLens
 from infra.datasets.ratings import RatingColumns
 from infra.datasets.rows import Chunk, Fault, Notes, NotReadable, Source
@@ -33,16 +35,12 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 class Film(NamedTuple):
-    """A film, as an item of the catalogue."""
+    """A film, as an item of the catalogue. `category`: its primary genre (`categories.primaries`)."""
 
     item_id: str
     title: str
     genres: tuple[str, ...]
-
-    @property
-    def category(self) -> str:
-        """The first genre; "" where there is none."""
-        return self.genres[0] if self.genres else ""
+    category: str = ""
 
     @property
     def body(self) -> dict[str, Any]:
@@ -129,14 +127,21 @@ class FilmSource(_File[Film]):
         self.files = files
 
     def parts(self) -> Iterator[MovieLensRows[Film]]:
-        """Every film. Errors: `NotReadable`, after the films before it were given."""
+        """Every film; all are read before the first is given. Errors: `NotReadable`, after the films before
+        it were given."""
+        parts: list[CellRows] = []
+        failure = None
         with _named(self.path):
-            for cells, lines, faults in movielens_files.films(
-                self.files, self.notes, self._progress
-            ):
-                yield MovieLensRows(
-                    [Film(id, title, tuple(of)) for id, title, of in cells], lines, faults
-                )
+            try:
+                parts += movielens_files.films(self.files, self.notes, self._progress)
+            except NotReadable as error:
+                failure = error
+            primary = iter(primaries([of for cells, _, _ in parts for _, _, of in cells]))
+            for cells, lines, faults in parts:
+                films = [Film(id, title, tuple(of), next(primary)) for id, title, of in cells]
+                yield MovieLensRows(films, lines, faults)
+            if failure:
+                raise failure
 
 
 class RatingSource(_File[Rating]):

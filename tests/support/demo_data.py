@@ -22,7 +22,8 @@ START = 1_600_000_000_000 // 60_000 * 60_000
 
 def catalogue(people: int = 6, each: int = 12, films: int = 30) -> Dataset:
     """Each person rates a film every 20 s; sittings overlap, and no two see films in one order."""
-    made = tuple(Film(f"f{n}", f"Film {n}", ("Drama", "War")[n % 2 :]) for n in range(films))
+    genres = [("Drama", "War")[n % 2 :] for n in range(films)]
+    made = tuple(Film(f"f{n}", f"Film {n}", of, of[0]) for n, of in enumerate(genres))
     ratings = [
         Rating(f"u{p}", f"f{(5 * p + 7 * n) % films}", 3.0 + n % 3, START + 90_000 * p + 20_000 * n)
         for p in range(people)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from infra.datasets import convert, sources, values
+from infra.datasets.categories import primaries
 from infra.datasets.layouts import numbering, roles, tables
 from infra.datasets.layouts.numbering import NO_ID
 from infra.datasets.layouts.opened import Opened
@@ -44,6 +45,9 @@ def of_table(found: Opened, shape: Shape, notes: Notes) -> Catalogue:
                 continue
             name = numbers.names[code]
             catalogue[name] = _item(name, row, shape)
+    primary = primaries([item.categories for item in catalogue.values()])
+    for item, category in zip(catalogue.values(), primary, strict=True):
+        item.category = category
     return catalogue
 
 

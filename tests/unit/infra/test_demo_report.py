@@ -36,7 +36,7 @@ PROMISED = [
     "errors",
     "versions",
 ]
-ITEMS = tuple(Film(f"f{n}", f"Film {n}", ("Drama",)) for n in range(40))
+ITEMS = tuple(Film(f"f{n}", f"Film {n}", ("Drama",), "Drama") for n in range(40))
 LIVE: Slates = [tuple(f"f{n}" for n in range(start, start + 10)) for start in (0, 5)]
 
 

@@ -230,3 +230,13 @@ def test_many_ratings_cost_little_memory(tmp_path: Path) -> None:
     count, faults, mib, error = bounded_source("movielens.sources(path)[1]", at)
     assert (count, faults, error) == (200_000, 0, "")
     assert mib < 30
+
+
+def test_the_primary_genre_is_the_rarest(tmp_path: Path) -> None:
+    """Genres are listed by name, so that the first of them says nothing."""
+    films = "movieId,title,genres\n1,A,Action|War\n2,B,Action|Drama\n3,C,Drama\n4,D,Action|Drama\n"
+    (tmp_path / "movies.csv").write_text(films)
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,5,978300760\n")
+    loaded = movielens.load(tmp_path)
+    assert [film.category for film in loaded.items] == ["War", "Action", "Drama", "Action"]
+    assert loaded.items[0].body["categories"] == ["Action", "War"]
