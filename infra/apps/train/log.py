@@ -21,6 +21,8 @@ from schemas.events import Action, Served
 
 __all__ = ["Interactions", "TimeSplit", "TooLittle", "cut", "interactions", "split_by_time"]
 
+UNDECODABLE: Final = "undecodable"
+"""Reason: a record that does not decode."""
 _NOTHING: Final = np.empty(0, np.bool_)
 
 
@@ -76,7 +78,7 @@ def split_by_time(log: Log, acts: Interactions, train: int, judge: int) -> TimeS
     chosen = choose(acts, train, judge)
     both = _targets(log, acts, np.concatenate([chosen.train, chosen.judge]))
     parting = len(chosen.train)
-    dropped = acts.dropped + chosen.dropped
+    dropped = acts.dropped + chosen.dropped + Counter({UNDECODABLE: log.undecodable})
     return TimeSplit(chosen.learnt, chosen.judged, both[:parting], both[parting:], dropped)
 
 

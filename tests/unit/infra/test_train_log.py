@@ -77,6 +77,12 @@ def test_what_an_experiment_showed_is_not_learnt_from() -> None:
     assert set(found.item.tolist()) == {item_hash("x1"), item_hash("y2")}
 
 
+def test_what_does_not_decode_is_counted() -> None:
+    found = split(log_of(audience())._replace(undecodable=3))
+    assert found.dropped["undecodable"] == 3
+    assert "undecodable" not in split(log_of(audience())).dropped
+
+
 def test_quarantined_people_are_not_learnt_from() -> None:
     log = log_of(audience(people=5, each=4))
     found = interactions(log, {person(3), person(4)})
