@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.aggregates.decay import Landmark
-from models.aggregates.pair_sums import PairsOf, PairSums, Rows, parts
+from models.aggregates.pair_sums import PairsOf, PairSums, Rows, ranges
 from models.arrays import F64, I64, U64, Mask
 from schemas.state.counting import LAG_POWERS
 from schemas.state.tables import NEIGHBOUR, PairCounting
@@ -17,11 +17,15 @@ from schemas.state.tables import NEIGHBOUR, PairCounting
 PAIR_HALF_LIFE: Final = 1825 * 86_400.0
 """Seconds. Years, not weeks: on MovieLens 30 days cost a third of HR@10, in a shop 5 years cost nothing."""
 NEIGHBOURS_PER_ITEM: Final = 50
-MAX_ITEMS_AT_ONCE: Final = 1024
-"""So many lists are made at once: it bounds the memory that this takes."""
+PAIRS_AT_ONCE: Final = 40_000
+"""Of about so many pairs lists are made at once: they fit into a processor's cache."""
+MAX_LISTS_AT_ONCE: Final = 1024
 _SHIFT: Final = np.uint64(32)
+_LOW: Final = np.uint64(0xFFFF_FFFF)
 _NEXT: Final = np.uint64(1)
 _ONE: Final = np.float32(1).view(np.uint32)
+_BITS: Final = np.uint64(30)
+"""Of a float in 0 to 1."""
 LARGEST_SHARE: Final = float(np.finfo(np.float16).max)
 """A larger one, of what hardly counts in the score, is published as this."""
 _LAGS: Final = np.arange(1, 256)
@@ -35,16 +39,38 @@ def nearness(lag: NDArray[np.uint8], power: float = 0.5) -> F64:
     return weight
 
 
-class Directed(NamedTuple):
-    """Pairs of some items, each once: the key ``index of the item << 32 | partner``, ascending, and the sums
-    of (item, partner) and of (partner, item)."""
+class Scored(NamedTuple):
+    """n pairs of some items, each once: the key ``index of the item << 32 | partner``, ascending, and the
+    score, which is made of ``terms[order[starts[i] : ends[i]]]``. The first `forward` terms are of (item,
+    partner), the others of (partner, item)."""
 
     keys: U64
-    forward: F64
-    backward: F64
+    scores: F64
+    starts: I64
+    ends: I64
+    order: I64
+    terms: F64
+    forward: int
 
-    def where(self, mask: Mask) -> Directed:
-        return Directed(self.keys[mask], self.forward[mask], self.backward[mask])
+    def where(self, mask: Mask) -> Scored:
+        """The pairs under `mask` (n,)."""
+        return self._replace(
+            keys=self.keys[mask],
+            scores=self.scores[mask],
+            starts=self.starts[mask],
+            ends=self.ends[mask],
+        )
+
+    def partners(self, pairs: I64) -> I64:
+        return (self.keys[pairs] & _LOW).astype(np.int64)
+
+    def sums(self, pairs: I64) -> F64:
+        """(2, m) the sums of (item, partner) and of (partner, item) of some pairs."""
+        n, count = len(pairs), self.ends[pairs] - self.starts[pairs]
+        number = self.order[ranges(self.starts[pairs], count)]
+        which = np.repeat(np.arange(n), count) + n * (number >= self.forward)
+        both: F64 = np.bincount(which, self.terms[number], 2 * n).astype(np.float64)
+        return both.reshape(2, n)
 
 
 NO_PAIRS: Final = PairsOf(np.empty(0, np.uint64), np.empty(0), False)
@@ -85,54 +111,34 @@ class Pairs:
         event rate cancel. Ordered by (score as f4, descending; item hash): rounding comes first, so the order
         does not depend on the order of summing.
         """
-        if len(items) > MAX_ITEMS_AT_ONCE:
-            some = range(0, len(items), MAX_ITEMS_AT_ONCE)
-            cut = [items[at : at + MAX_ITEMS_AT_ONCE] for at in some]
-            return [it for its in cut for it in self.neighbours(its, hashes, counting)]
-        found = self.of(items, counting)
-        sums = found.forward + counting.backward * found.backward
-        positive = sums > 0
-        if not positive.all():
-            found, sums = found.where(positive), sums[positive]
-        place, partner = parts(found.keys)
-        count = np.bincount(place, minlength=len(items))
-        order = _best(place, hashes[partner], sums, count)
-        count = np.minimum(count, NEIGHBOURS_PER_ITEM)
-        total = _totals(sums[order], count)
-        rows = np.empty(len(order), NEIGHBOUR)
-        rows["item"], rows["score"] = hashes[partner[order]], sums[order] / total
-        rows["forward"] = np.minimum(found.forward[order] / total, LARGEST_SHARE)
-        rows["backward"] = np.minimum(found.backward[order] / total, LARGEST_SHARE)
-        data, end_offsets = rows.tobytes(), NEIGHBOUR.itemsize * np.cumsum(count)
-        starts = end_offsets - NEIGHBOUR.itemsize * count
-        return [data[i:j] for i, j in zip(starts.tolist(), end_offsets.tolist(), strict=True)]
+        lists: list[bytes] = []
+        many = 1
+        while len(lists) < len(items):
+            some = items[len(lists) : len(lists) + many]
+            found = self.of(some, counting)
+            lists += _lists(found, len(some), hashes)
+            many = len(some) * PAIRS_AT_ONCE // max(1, len(found.terms))
+            many = min(max(1, many), MAX_LISTS_AT_ONCE)
+        return lists
 
-    def of(self, items: I64, counting: PairCounting) -> Directed:
-        """The pairs of `items` under `counting`."""
+    def of(self, items: I64, counting: PairCounting) -> Scored:
+        """The pairs of `items` that have a score under `counting`."""
         power = LAG_POWERS.index(counting.lag_power)
         tables = (self.session, self.beyond) if counting.gap == "any" else (self.session,)
-        found = [NO_PAIRS, *(pairs for table in tables for pairs in table.of(items, power))]
-        keys = np.concatenate([pairs.keys for pairs in found])
-        sums = np.concatenate([pairs.sums for pairs in found])
-        backward = np.repeat([it.backward for it in found], [len(it.keys) for it in found])
-        # sorting keys with their place below them is many times quicker than an argsort of keys
-        room = np.uint64(32 - (len(items) - 1).bit_length())
-        if len(keys) >> int(room):
-            order = np.argsort(keys, kind="stable")
-            keys = keys[order]
-        else:
-            packed = np.sort(keys << room | np.arange(len(keys), dtype=np.uint64))
-            keys, order = packed >> room, (packed & ((_NEXT << room) - _NEXT)).astype(np.int64)
+        found = [pairs for table in tables for pairs in table.of(items, power)]
+        found = [NO_PAIRS, *sorted(found, key=lambda pairs: pairs.backward)]  # forward ones first
+        weighed = [it.sums * counting.backward if it.backward else it.sums for it in found]
+        keys, order = _sorted(np.concatenate([pairs.keys for pairs in found]), len(items), 32)
         starts = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
-        sums, backward = sums[order], backward[order]
-        forward = np.where(backward, 0, sums)
-        if not len(keys):
-            return Directed(keys, forward, sums)
-        return Directed(
-            keys[starts],
-            np.add.reduceat(forward, starts),
-            np.add.reduceat(np.where(backward, sums, 0), starts),
+        scores = np.concatenate(weighed)[order]
+        scores = np.add.reduceat(scores, starts) if len(starts) else scores
+        terms = np.concatenate([pairs.sums for pairs in found])
+        forward = sum(len(pairs.keys) for pairs in found if not pairs.backward)
+        scored = Scored(
+            keys[starts], scores, starts, np.append(starts, len(keys))[1:], order, terms, forward
         )
+        positive = scores > 0
+        return scored if positive.all() else scored.where(positive)
 
     def dump(self) -> dict[str, NDArray[Any]]:
         """As `load` takes it."""
@@ -153,25 +159,53 @@ class Pairs:
         return pairs
 
 
-def _best(place: I64, hashes: U64, sums: F64, count: I64) -> I64:
-    """The best of each list, as places in these columns, list by list and best first. `place` (n,) of each
-    list ascends, `count` of them are in each."""
-    starts = np.cumsum(count) - count
-    some = starts[count > 0]
-    most = np.repeat(np.maximum.reduceat(sums, some) if len(some) else sums, count[count > 0])
-    relative = (sums / most).astype(np.float32)
+def _lists(found: Scored, items: int, hashes: U64) -> list[bytes]:
+    best, count = _best(found, items, hashes)
+    sums, total = found.scores[best], _totals(found.scores[best], count)
+    rows = np.empty(len(best), NEIGHBOUR)
+    rows["item"], rows["score"] = hashes[found.partners(best)], sums / total
+    for name, its in zip(("forward", "backward"), found.sums(best), strict=True):
+        rows[name] = np.minimum(its / total, LARGEST_SHARE)
+    data, end_offsets = rows.tobytes(), NEIGHBOUR.itemsize * np.cumsum(count)
+    starts = end_offsets - NEIGHBOUR.itemsize * count
+    return [data[i:j] for i, j in zip(starts.tolist(), end_offsets.tolist(), strict=True)]
+
+
+def _sorted(keys: U64, items: int, bits: int) -> tuple[U64, I64]:
+    """The keys ascending, and the places that they had. What is above the low `bits` is below `items`."""
+    room = np.uint64(64 - bits - (items - 1).bit_length())
+    if len(keys) >> int(room):
+        order = np.argsort(keys)
+        return keys[order], order
+    # sorting keys with their place below them is many times quicker than an argsort
+    packed = keys << room
+    packed |= np.arange(len(keys), dtype=np.uint64)
+    packed.sort()
+    return packed >> room, (packed & ((_NEXT << room) - _NEXT)).astype(np.int64)
+
+
+def _best(found: Scored, items: int, hashes: U64) -> tuple[I64, I64]:
+    """The best pairs of each item, item by item and best first, and how many they are."""
+    bounds = np.searchsorted(found.keys, np.arange(items + 1, dtype=np.uint64) << _SHIFT)
+    starts, count = bounds[:-1], np.diff(bounds)
+    if not len(found.keys):
+        return starts[:0], count
+    most = np.repeat(np.maximum.reduceat(found.scores, starts[count > 0]), count[count > 0])
+    relative = (found.scores / most).astype(np.float32)
     # bits of floats in 0 to 1 sort as the floats do: with the place above them they are one sort key
-    keys = place.astype(np.uint64) << _SHIFT | (_ONE - relative.view(np.uint32)).astype(np.uint64)
-    worst = np.full(len(count), np.iinfo(np.uint64).max)
-    long = np.flatnonzero(count > NEIGHBOURS_PER_ITEM)
-    if len(long):
-        worst[long] = np.sort(keys)[starts[long] + NEIGHBOURS_PER_ITEM - 1]
-    near = np.flatnonzero(keys <= worst[place])
-    order = near[np.lexsort((hashes[near], keys[near]))]
-    held = np.bincount(place[near], minlength=len(count))
+    low = (_ONE - relative.view(np.uint32)).astype(np.uint64)
+    keys, order = _sorted(found.keys >> _SHIFT << _BITS | low, items, int(_BITS))
+    worst = keys[np.minimum(starts + NEIGHBOURS_PER_ITEM, bounds[1:]) - 1]
+    near = np.flatnonzero(keys <= np.repeat(worst, count))
+    keys, order = keys[near], order[near]
+    same = np.flatnonzero(keys[1:] == keys[:-1])
+    if len(same):
+        same = np.union1d(same, same + 1)
+        equal = order[same]
+        order[same] = equal[np.lexsort((hashes[found.partners(equal)], keys[same]))]
+    held = np.bincount((keys >> _BITS).astype(np.int64), minlength=items)
     rank = np.arange(len(order)) - np.repeat(np.cumsum(held) - held, held)
-    best: I64 = order[rank < NEIGHBOURS_PER_ITEM]
-    return best
+    return order[rank < NEIGHBOURS_PER_ITEM], np.minimum(count, NEIGHBOURS_PER_ITEM)
 
 
 def _totals(sums: F64, count: I64) -> F64:

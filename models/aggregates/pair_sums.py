@@ -56,12 +56,12 @@ class Level(NamedTuple):
         first = items.astype(np.uint64)
         start = np.searchsorted(keys, first << _SHIFT)
         count = np.searchsorted(keys, first + np.uint64(1) << _SHIFT) - start
-        at = _ranges(start, count)
+        at = ranges(start, count)
         yield PairsOf(np.repeat(place, count) << _SHIFT | keys[at] & _LOW, sums[power, at], False)
         last = len(self.starts) - 1
         start = self.starts[np.minimum(items, last)]
         count = self.starts[np.minimum(items + 1, last)] - start
-        at = self.order[_ranges(start, count)].astype(np.int64)
+        at = self.order[ranges(start, count)].astype(np.int64)
         yield PairsOf(np.repeat(place, count) << _SHIFT | keys[at] >> _SHIFT, sums[power, at], True)
 
 
@@ -144,7 +144,7 @@ def parts(keys: U64) -> tuple[I64, I64]:
     return (keys >> _SHIFT).astype(np.int64), (keys & _LOW).astype(np.int64)
 
 
-def _ranges(start: I64, count: I64) -> I64:
+def ranges(start: I64, count: I64) -> I64:
     """The numbers from each start on, as many as its count, one after the other."""
     steps: I64 = np.repeat(start - np.cumsum(count) + count, count)
     steps += np.arange(len(steps))

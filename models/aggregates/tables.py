@@ -25,11 +25,11 @@ from schemas.state.counting import BUILT_IN, Counting
 from schemas.state.facts import Delta
 from schemas.version import Upgrades, upgrade
 
-VERSION: Final = 5
+VERSION: Final = 6
 """Version of the stored form."""
 UPGRADES: Final[Upgrades[Mapping[str, NDArray[Any]]]] = {}
-"""Columns of a dump of the version before -> those of this one (`schemas.version`). Version 4 has no
-upgrade: its sums of pairs do not say which action came first."""
+"""Columns of a dump of the version before -> those of this one (`schemas.version`). Version 4 has
+no upgrade, as its sums of pairs do not say which action came first, and version 5 was in no release."""
 MAX_PENDING_ARM_FACTS: Final = 1 << 17
 """Facts of arms wait, to be added together: so an arm with many of them is updated once."""
 
