@@ -71,7 +71,7 @@ def test_lists_made_at_once_are_those_made_one_by_one(seed: int) -> None:
     some = everything[:: 1 + seed % 5]
     lists = pairs.neighbours(everything, hashes, counting)
     few = pairs.neighbours(some, hashes, counting)
-    checked = everything[:: 1 + len(everything) // 40].tolist()
+    checked = everything[:: 1 + len(everything) // 20].tolist()
     expected = {n: by_definition(pairs, n, hashes, counting) for n in checked}
     assert {n: lists[n] for n in checked} == expected
     assert few == [lists[n] for n in some.tolist()]
