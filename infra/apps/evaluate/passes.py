@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from infra.apps.evaluate.answers import Answers, recipes
 from infra.apps.evaluate.candidate import Candidate
 from infra.apps.evaluate.lists import MEAN_RATING, mean_ratings, scores
+from infra.apps.evaluate.player import Player, ReplayPass
 from infra.apps.evaluate.protocols import delays
 from infra.apps.evaluate.protocols.delays import Cutoffs, Delay
 from infra.apps.evaluate.protocols.plan import EvaluationPlan, Seen
@@ -18,13 +21,12 @@ from infra.apps.evaluate.replay import (
     LATE,
     RELEASED,
     UNCAPPED,
+    Contender,
     Replay,
-    ReplayArm,
     product_arms,
     source_arms,
 )
 from models.arrays import F64
-from models.release.release import Release
 
 if TYPE_CHECKING:
     from infra.terminal.progress import Reporter
@@ -40,36 +42,44 @@ def cutoffs(planned: EvaluationPlan, delay: Delay | None) -> dict[str, Cutoffs]:
     return found
 
 
+def first_pass(cuts: Mapping[str, Cutoffs], seen: Seen) -> ReplayPass:
+    """The one that takes no release: it can begin before one is trained."""
+    return ReplayPass(
+        "without a release", _asked(cuts), False, product_arms(BUILT_IN, recipes(seen))
+    )
+
+
 def answers(
-    replay: Replay,
-    cuts: dict[str, Cutoffs],
+    player: Player,
+    first: Future[dict[str, Answers]],
     trained: Candidate,
+    cuts: Mapping[str, Cutoffs],
     seen: Seen,
-    reporter: Reporter,
 ) -> dict[str, Answers]:
-    """Of every arm. With a delay all are late but `FRESH`, which is the product as it is, and `FROZEN`."""
-    using, found = recipes(seen), dict[str, Answers]()
-    product = ReplayArm(using.product, whole=True)
-    release = trained.release if trained.serves else None
-
-    def play(name: str, cut: str, by: Release | None, arms: dict[str, ReplayArm]) -> None:
-        with reporter.work(f"replay {name}", len(cuts[cut].now)) as progress:
-            found.update(replay.answers(cuts[cut], by, arms, progress))
-
-    asked = LATE if LATE in cuts else FRESH
-    if asked == LATE:
-        play("with fresh state", FRESH, release, {FRESH: product})
-    own = product_arms(CANDIDATE, using) if trained.release else {}
-    play("release and single sources", asked, trained.release, {**own, **source_arms(using)})
-    play("without a release", asked, None, product_arms(BUILT_IN, using))
-    if FROZEN in cuts:
-        play("with state as of the split", FROZEN, release, {FROZEN: product})
+    """Of every arm; `first`: of `first_pass`. With a delay all are late but `FRESH`, which is the product as
+    it is, and `FROZEN`."""
+    using, state, there = recipes(seen), _asked(cuts), trained.trained is not None
+    sources = source_arms(using)
+    plain = {name: arm for name, arm in sources.items() if name.startswith("popular")}
+    own = product_arms(CANDIDATE, using) if there else {}
+    personal = {name: arm for name, arm in sources.items() if name not in plain}
+    others = [first, player.start(ReplayPass("popularity", state, there, plain), trained)]
+    for name in [it for it in (FRESH, FROZEN) if it in cuts and it != state]:
+        arms = {name: Contender(using.product, whole=True)}
+        of = ReplayPass(f"with {name} state", name, trained.serves, arms)
+        others.append(player.start(of, trained))
+    of = ReplayPass("release and personal sources", state, there, {**own, **personal})
+    found = {**player.play(of, trained), **player.wait(others)}
     serving = CANDIDATE if trained.serves else BUILT_IN
     for suffix in ("", UNCAPPED):
         found[RELEASED + suffix] = found[serving + suffix]
         if trained.serves:
             del found[CANDIDATE + suffix]
     return found
+
+
+def _asked(cuts: Mapping[str, Cutoffs]) -> str:
+    return LATE if LATE in cuts else FRESH
 
 
 def judged_scores(

@@ -32,7 +32,7 @@ UNCAPPED: Final = "_uncapped"
 Progress = Callable[[int], None]
 
 
-class ReplayArm(NamedTuple):
+class Contender(NamedTuple):
     """`whole`: its order of all items is kept too."""
 
     recipe: Recipe
@@ -78,7 +78,7 @@ class Replay:
         self,
         cutoffs: Cutoffs,
         release: Release | None,
-        arms: Mapping[str, ReplayArm],
+        arms: Mapping[str, Contender],
         progress: Progress,
     ) -> dict[str, Answers]:
         """Of each of `arms`, in one pass."""
@@ -95,17 +95,17 @@ class Replay:
         return [HeldOutChoice(0, place, who, item, now) for place, who, item, now in rows]
 
 
-def product_arms(name: str, recipes: Recipes) -> dict[str, ReplayArm]:
+def product_arms(name: str, recipes: Recipes) -> dict[str, Contender]:
     """The product under `name`, with its caps and without."""
     return {
-        name: ReplayArm(recipes.product, whole=True),
-        name + UNCAPPED: ReplayArm(recipes.uncapped),
+        name: Contender(recipes.product, whole=True),
+        name + UNCAPPED: Contender(recipes.uncapped),
     }
 
 
-def source_arms(recipes: Recipes) -> dict[str, ReplayArm]:
+def source_arms(recipes: Recipes) -> dict[str, Contender]:
     """Each source by itself."""
-    return {name: ReplayArm(recipe, whole=True) for name, recipe in recipes.sources.items()}
+    return {name: Contender(recipe, whole=True) for name, recipe in recipes.sources.items()}
 
 
 def _person(record: tuple[int, int, object]) -> str:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from infra.apps.evaluate import recent
-from infra.apps.evaluate.candidate import Candidate, candidate
-from infra.apps.evaluate.data import to_log
+from infra.apps.evaluate.candidate import UNTRAINED, Candidate, candidate
 from infra.apps.evaluate.figures import WITH_INTERVALS, Figures, rounded
 from infra.apps.evaluate.ground import ground
 from infra.apps.evaluate.judged_result import judged_result
-from infra.apps.evaluate.passes import answers, cutoffs, judged_scores
+from infra.apps.evaluate.passes import answers, cutoffs, first_pass, judged_scores
+from infra.apps.evaluate.player import PARTITIONS, Player, ReplayFold
 from infra.apps.evaluate.protocols import delays, judged, leave_one_out, prequential
 from infra.apps.evaluate.protocols.delays import Delay
 from infra.apps.evaluate.protocols.plan import EvaluationPlan, Options
-from infra.apps.evaluate.replay import BUILT_IN, CANDIDATE, Replay
+from infra.apps.evaluate.replay import BUILT_IN, CANDIDATE
 from infra.apps.evaluate.result import result
 from infra.datasets.acts import Acts
 from infra.settings import Settings
@@ -26,8 +27,6 @@ from infra.settings import Settings
 if TYPE_CHECKING:
     from infra.terminal.progress import Reporter
 
-PARTITIONS: Final = 1
-"""Of the log that is replayed: a place in the acts is an offset."""
 _PLANS: Final = {
     "prequential": prequential.plan,
     "leave-one-out": leave_one_out.plan,
@@ -58,8 +57,11 @@ def evaluate(acts: Acts, asked: Evaluation, settings: Settings, reporter: Report
     began = time.monotonic()
     settings = msgspec.structs.replace(settings, partitions=PARTITIONS)
     planned = plan(acts, asked)
-    trained = candidate(planned.history, settings, reporter)
-    found = evaluate_release(acts, planned, asked, trained, settings, reporter)
+
+    def train() -> Candidate:
+        return candidate(planned.history, settings, reporter)
+
+    found = evaluate_release(acts, planned, asked, train, settings, reporter)
     return {**found, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -67,19 +69,20 @@ def evaluate_release(
     acts: Acts,
     planned: EvaluationPlan,
     asked: Evaluation,
-    trained: Candidate,
+    train: Callable[[], Candidate],
     settings: Settings,
     reporter: Reporter,
 ) -> Figures:
-    """The same of a release that is there. `settings`: with `PARTITIONS`."""
+    """The same of the release that `train` gives. `settings`: with `PARTITIONS`."""
     options = asked.options
+    figures, trained = replayed(planned, asked, train, settings, reporter)
     made: Figures = {
         "data": asked.name,
         "protocol": options.protocol,
         "delay": asked.delay.text if asked.delay else None,
         "seen": options.seen,
         "seed": options.seed,
-        **replayed(planned, asked, trained, settings, reporter),
+        **figures,
         "served": CANDIDATE if trained.serves else BUILT_IN,
         "gate": trained.gate,
         "layout": acts.layout,
@@ -99,21 +102,22 @@ def evaluate_release(
 def replayed(
     planned: EvaluationPlan,
     asked: Evaluation,
-    trained: Candidate,
+    train: Callable[[], Candidate],
     settings: Settings,
     reporter: Reporter,
-) -> Figures:
-    """The figures of one plan."""
+) -> tuple[Figures, Candidate]:
+    """The figures of one plan, and what `train` gave."""
     seed, seen = asked.options.seed, asked.options.seen
     window, cuts = recent.window(planned.history, seed), cutoffs(planned, asked.delay)
-    with reporter.work("fold the log up to each choice"):
-        log = to_log(planned.acts, PARTITIONS)
-        replay = Replay(log, planned, list(cuts.values()), settings)
-    if planned.protocol == "judged":
-        scores = judged_scores(replay, planned, trained, seen, reporter)
-        return judged_result(planned, scores, window, seed)
-    found = answers(replay, cuts, trained, seen, reporter)
-    return result(found, ground(planned, replay.world), window, seed)
+    with Player(ReplayFold(planned, cuts, settings), reporter) as player:
+        if planned.protocol == "judged":
+            trained = train()
+            scores = judged_scores(player.replay, planned, trained, seen, reporter)
+            return judged_result(planned, scores, window, seed), trained
+        first = player.start(first_pass(cuts, seen), UNTRAINED)
+        trained = train()
+        found = answers(player, first, trained, cuts, seen)
+        return result(found, ground(planned, player.replay.world), window, seed), trained
 
 
 def _over_seeds(
@@ -124,7 +128,7 @@ def _over_seeds(
     runs = []
     for seed in asked.seeds:
         each = asked._replace(options=asked.options._replace(seed=seed))
-        runs.append(replayed(plan(acts, each), each, trained, settings, reporter))
+        runs.append(replayed(plan(acts, each), each, lambda: trained, settings, reporter)[0])
     arms = {"released": [it["released"] for it in runs], BUILT_IN: [it[BUILT_IN] for it in runs]}
     for name in runs[0]["sources"]:
         arms[name] = [it["sources"][name] for it in runs]

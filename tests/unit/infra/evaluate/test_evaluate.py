@@ -12,18 +12,17 @@ import pytest
 from rich.console import Console
 
 from infra.apps.evaluate import answers
-from infra.apps.evaluate.candidate import Candidate
+from infra.apps.evaluate.candidate import UNTRAINED
 from infra.apps.evaluate.figures import of_equals, of_random
+from infra.apps.evaluate.player import PARTITIONS
 from infra.apps.evaluate.protocols import delays
 from infra.apps.evaluate.protocols.plan import Options, Protocol, Seen
-from infra.apps.evaluate.run import PARTITIONS, Evaluation, evaluate_release, plan
+from infra.apps.evaluate.run import Evaluation, evaluate_release, plan
 from infra.settings import Settings
 from infra.terminal.progress import SilentReporter
 from tests.support.acts import Row, audience, made
 
 SETTINGS = Settings(partitions=PARTITIONS)
-UNTRAINED = Candidate(None, False, {})
-"""What is built in serves."""
 SILENT = SilentReporter(Console(file=io.StringIO()))
 ACTS = audience(2_000)
 FIRST_KEYS = {
@@ -46,7 +45,7 @@ def evaluated(
         protocol, split=0.3 if protocol == "judged" else None, seen=seen, targets=targets
     )
     asked = Evaluation("made", options, delays.parse(delay) if delay else None, seeds)
-    made = evaluate_release(acts, plan(acts, asked), asked, UNTRAINED, SETTINGS, SILENT)
+    made = evaluate_release(acts, plan(acts, asked), asked, lambda: UNTRAINED, SETTINGS, SILENT)
     found: dict[str, Any] = json.loads(json.dumps(made))
     return found
 
