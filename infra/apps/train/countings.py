@@ -59,6 +59,8 @@ def _stretch(targets: Sequence[HeldOutChoice], people: Sequence[Person], sums: T
 def _sums(sums: Tables, items: I64) -> dict[tuple[float, Gap], ListSums]:
     found: dict[tuple[float, Gap], ListSums] = {}
     for power, gap in product(VALUES["lag_power"], VALUES["gap"]):
-        counting = msgspec.structs.replace(BUILT_IN, lag_power=power, gap=gap)
-        found[power, gap] = ListSums(*sums.pairs.of(items, counting.pairs))
+        # both orders of a pair count, so that it is there whichever its list is
+        counting = msgspec.structs.replace(BUILT_IN, lag_power=power, gap=gap, backward=1.0)
+        pairs = sums.pairs.of(items, counting.pairs)
+        found[power, gap] = ListSums(pairs.keys, *pairs.sums(np.arange(len(pairs.keys))))
     return found
