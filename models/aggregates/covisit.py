@@ -39,26 +39,26 @@ def nearness(lag: NDArray[np.uint8], power: float = 0.5) -> F64:
     return weight
 
 
-class Scored(NamedTuple):
+class ScoredPairs(NamedTuple):
     """n pairs of some items, each once: the key ``index of the item << 32 | partner``, ascending, and the
-    score, which is made of ``terms[order[starts[i] : ends[i]]]``. The first `forward` terms are of (item,
+    score, which is made of ``terms[order[starts[i] : stops[i]]]``. The first `forward` terms are of (item,
     partner), the others of (partner, item)."""
 
     keys: U64
     scores: F64
     starts: I64
-    ends: I64
+    stops: I64
     order: I64
     terms: F64
     forward: int
 
-    def where(self, mask: Mask) -> Scored:
+    def where(self, mask: Mask) -> ScoredPairs:
         """The pairs under `mask` (n,)."""
         return self._replace(
             keys=self.keys[mask],
             scores=self.scores[mask],
             starts=self.starts[mask],
-            ends=self.ends[mask],
+            stops=self.stops[mask],
         )
 
     def partners(self, pairs: I64) -> I64:
@@ -66,7 +66,7 @@ class Scored(NamedTuple):
 
     def sums(self, pairs: I64) -> F64:
         """(2, m) the sums of (item, partner) and of (partner, item) of some pairs."""
-        n, count = len(pairs), self.ends[pairs] - self.starts[pairs]
+        n, count = len(pairs), self.stops[pairs] - self.starts[pairs]
         number = self.order[ranges(self.starts[pairs], count)]
         which = np.repeat(np.arange(n), count) + n * (number >= self.forward)
         both: F64 = np.bincount(which, self.terms[number], 2 * n).astype(np.float64)
@@ -121,7 +121,7 @@ class Pairs:
             many = min(max(1, many), MAX_LISTS_AT_ONCE)
         return lists
 
-    def of(self, items: I64, counting: PairCounting) -> Scored:
+    def of(self, items: I64, counting: PairCounting) -> ScoredPairs:
         """The pairs of `items` that have a score under `counting`."""
         power = LAG_POWERS.index(counting.lag_power)
         tables = (self.session, self.beyond) if counting.gap == "any" else (self.session,)
@@ -134,7 +134,7 @@ class Pairs:
         scores = np.add.reduceat(scores, starts) if len(starts) else scores
         terms = np.concatenate([pairs.sums for pairs in found])
         forward = sum(len(pairs.keys) for pairs in found if not pairs.backward)
-        scored = Scored(
+        scored = ScoredPairs(
             keys[starts], scores, starts, np.append(starts, len(keys))[1:], order, terms, forward
         )
         positive = scores > 0
@@ -159,7 +159,7 @@ class Pairs:
         return pairs
 
 
-def _lists(found: Scored, items: int, hashes: U64) -> list[bytes]:
+def _lists(found: ScoredPairs, items: int, hashes: U64) -> list[bytes]:
     best, count = _best(found, items, hashes)
     sums, total = found.scores[best], _totals(found.scores[best], count)
     rows = np.empty(len(best), NEIGHBOUR)
@@ -184,7 +184,7 @@ def _sorted(keys: U64, items: int, bits: int) -> tuple[U64, I64]:
     return packed >> room, (packed & ((_NEXT << room) - _NEXT)).astype(np.int64)
 
 
-def _best(found: Scored, items: int, hashes: U64) -> tuple[I64, I64]:
+def _best(found: ScoredPairs, items: int, hashes: U64) -> tuple[I64, I64]:
     """The best pairs of each item, item by item and best first, and how many they are."""
     bounds = np.searchsorted(found.keys, np.arange(items + 1, dtype=np.uint64) << _SHIFT)
     starts, count = bounds[:-1], np.diff(bounds)

@@ -52,10 +52,10 @@ def log_of_partition(drawn: Sequence[tuple[int, str, str, int]], of: int) -> lis
 
 def applied(entries: Sequence[Sequence[Delta]], rng: random.Random) -> Tables:
     """In order within a partition, in any order over them, stored and published on the way."""
-    made, left = Tables(2), [list(it) for it in entries]
-    while any(left):
-        p = rng.choice([p for p in (0, 1) if left[p]])
-        made.apply(p, left[p].pop(0))
+    made, rest = Tables(2), [list(it) for it in entries]
+    while any(rest):
+        p = rng.choice([p for p in (0, 1) if rest[p]])
+        made.apply(p, rest[p].pop(0))
         if rng.random() < 0.3:
             made = Tables.load(made.dump())
         if rng.random() < 0.3:
@@ -105,7 +105,7 @@ def lists_of(log: list[events.Action], counting: Counting) -> dict[str, dict[str
 
 
 def test_people_who_come_back_days_later_have_pairs() -> None:
-    """One film an evening, as on a set where pairs within sessions left the table empty."""
+    """One film an evening, as on a set where pairs within sessions were none."""
     log = [
         action(3 * n + who, who, film, at=T0 + n * 3 * DAY + who * MINUTE)
         for n, film in enumerate(["alien", "brazil", "casablanca"])
