@@ -38,7 +38,7 @@ def named(
     if name := by_name.get(text.strip("/").lower()):
         return DataName(_short(held[name]), str(held[name]))
     near = get_close_matches(text.lower(), by_name, 1, 0.5)
-    meant = f", did you mean {by_name[near[0]]}?" if near else ""
+    meant = f" (did you mean {by_name[near[0]]}?)" if near else ""
     some = ", ".join(sorted({_short(it) for it in held.values() if it.is_dir()})) or "none"
     raise CannotEvaluate(
         f"there is no data called {text!r} here{meant}",
@@ -60,6 +60,7 @@ def _sets(environment: Mapping[str, str], here: Path) -> Iterator[tuple[str, Pat
                 files = [it for it in sorted(path.iterdir()) if it.is_file()]
                 for file in files:
                     found.setdefault(f"{path.name}/{file.name}", file)
+                    found.setdefault(file.name, file)
                     found.setdefault(_short(file), file)
     yield from found.items()
 
