@@ -73,7 +73,8 @@ def _parent(settings: Settings, reporter: Reporter) -> Release | None:
 
 
 def summary(trained: TrainedRelease, reporter: Reporter) -> None:
-    """Prints the figures of the arms, the `repeat` that they hold for, and the verdicts of the gate."""
+    """Prints the figures of the arms, the `repeat` that they hold for, how many actions nothing was learnt
+    from, and the verdicts of the gate."""
     from infra.apps.evaluate.repeats import REPEAT, sentence
     from infra.terminal.text import table
 
@@ -84,6 +85,8 @@ def summary(trained: TrainedRelease, reporter: Reporter) -> None:
     title = f"{trained.choices['judged']:,} choices held out, full ranking"
     reporter(table(title, ("arm", "#HR@10", "#NDCG@10", "95 %"), rows))
     reporter(sentence(REPEAT))
+    dropped = sorted(trained.dropped.items(), key=lambda it: -it[1])
+    reporter(f"Dropped: {', '.join(f'{why} {count:,}' for why, count in dropped) or 'nothing'}.")
     for name, verdict in trained.verdicts.items():
         reporter(f"{name}: {verdict.outcome}; {verdict.why}")
 

@@ -180,6 +180,9 @@ def test_an_evaluation_says_when_an_item_comes_back(made: TrainedRelease) -> Non
     printed = io.StringIO()
     publish.summary(made, Reporter(Console(file=printed, width=200)))
     assert "comes back after a view: never, after a click: never," in printed.getvalue()
+    assert made.metrics["data"]["dropped"] == dict(made.dropped)
+    for reason, count in made.dropped.items():
+        assert f"{reason} {count:,}" in printed.getvalue()
 
 
 def test_the_same_log_gives_the_same_release(made: TrainedRelease) -> None:
