@@ -29,6 +29,8 @@ LATE: Final = "late"
 FROZEN: Final = "frozen"
 UNCAPPED: Final = "_uncapped"
 """Ends the name of an arm without the caps."""
+MAX_TABLE_UPDATES: Final = 1_500
+"""In one pass: the product updates its tables each second. On MovieLens 60 cost 3 % of NDCG."""
 Progress = Callable[[int], None]
 
 
@@ -68,7 +70,7 @@ class Replay:
         """
         cuts = self._cuts(cutoffs)
         order = sorted(range(len(cuts)), key=lambda n: cuts[n].now)
-        scenes = self._scenes.play(cuts, release, progress)
+        scenes = self._scenes.play(cuts, release, progress, MAX_TABLE_UPDATES)
         for n, (_, person, world) in zip(order, scenes, strict=True):
             if cuts[n] != self._fresh[n]:
                 person = person._replace(seen=self._scenes.person(self._fresh[n]).seen)

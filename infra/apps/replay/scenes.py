@@ -89,13 +89,18 @@ class TrainingReplay:
         return space
 
     def play(
-        self, targets: Sequence[HeldOutChoice], release: Release | None, progress: Progress
+        self,
+        targets: Sequence[HeldOutChoice],
+        release: Release | None,
+        progress: Progress,
+        updates: int = MAX_TABLE_UPDATES,
     ) -> Iterator[Scene]:
-        """A scene for each target, in order of time. Tables lag by some actions, as they do in serving. They
-        are published under the counting of `release`; None: under the built-in one, without a release."""
+        """A scene for each target, in order of time. Tables are updated at most `updates` times: with fewer
+        than there are targets they lag by some actions. They are published under the counting of `release`;
+        None: under the built-in one, without a release."""
         space = self.space_of(release) if release else None
         replayed = ReplayWorld(replace(self.world, release=release, space=space), [self.facts])
-        every = max(1, -(-len(targets) // MAX_TABLE_UPDATES))
+        every = max(1, -(-len(targets) // updates))
         for n, target in enumerate(sorted(targets, key=lambda it: it.now)):
             if n % every == 0:
                 replayed.advance([self.facts.place(target.now // 1000)])
