@@ -43,6 +43,7 @@ NOT_KEYS = {
     "flows/rollup/tables.py": "the head of the stored base",
     "infra/client/http.py": "a header of HTTP",
     "infra/datasets/sources.py": "the ends of a JSON object",
+    "infra/datasets/layouts/shapes.py": "the beginning of a JSON object",
 }
 
 
