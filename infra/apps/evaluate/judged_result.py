@@ -15,18 +15,18 @@ from infra.apps.evaluate.replay import BUILT_IN, CANDIDATE, RELEASED
 from infra.apps.evaluate.result import POPULARITY
 from models.arrays import F64
 from models.evaluation.intervals import Resamples
-from models.evaluation.judged import JudgedLists, mrr, ndcg, precision, recall
+from models.evaluation.judged import JudgedLists, hits, mrr, ndcg, precision, recall
 
 RANDOM: Final = "random"
 PRODUCT: Final = (RELEASED, BUILT_IN, CANDIDATE)
 METRICS: Final[Mapping[str, Callable[[JudgedLists], F64]]] = {
     "ndcg": lambda lists: ndcg(lists, gain="binary"),
-    "hr": lambda lists: np.minimum(1.0, np.ceil(mrr(lists))),
+    "hr": hits,
     "recall": recall,
     "precision": precision,
     "mrr": mrr,
 }
-"""Of lists whose relevant items are what a person liked; at 10. `hr`: a liked item can be among them."""
+"""Of lists whose relevant items are what a person liked; at 10."""
 
 
 def judged_result(
@@ -74,7 +74,7 @@ def judged_result(
 
 
 def _of_arm(sums: Resamples, name: str) -> Figures:
-    found: Figures = {}
+    found: Figures = {"coverage": None}  # nothing is shown of what was not rated
     for metric in (*METRICS, "ndcg_graded"):
         found |= with_interval(metric, sums.mean(f"{metric} {name}"))
     return found
