@@ -26,7 +26,7 @@ MIN_GAIN_SHARE: Final = 0.01
 MIN_LEAF_ROWS: Final = 200
 PARAMETERS: Final[Mapping[str, Any]] = {
     "objective": "lambdarank",
-    "lambdarank_truncation_level": 20,
+    "lambdarank_truncation_level": 50,
     "learning_rate": 0.05,
     "num_leaves": 7,
     "lambda_l2": 10.0,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class Sizes(NamedTuple):
     """The most choices to learn from, to judge by, and to choose counting and weights by."""
 
-    train: int = 5_000
+    train: int = 10_000
     judge: int = 10_000
     choose: int = 1_000
 
