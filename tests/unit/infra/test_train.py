@@ -16,7 +16,7 @@ from flows.offline.records import Records
 from flows.snapshots.until import BadUntil
 from infra.apps.replay.ranks import SINGLE_SOURCES, CandidateLists, ShownRanks, single_source
 from infra.apps.replay.scenes import FEATURES, RECIPE, TrainingReplay
-from infra.apps.train import publish, run
+from infra.apps.train import arms, publish, run
 from infra.apps.train.arms import STRANGERS
 from infra.apps.train.log import TooLittle, cut, interactions, split_by_time
 from infra.apps.train.run import Sizes
@@ -32,13 +32,14 @@ from models.release.release import Release, Space
 from models.training.dataset import SHARES
 from schemas.events import Action
 from schemas.identity import item_hash
+from schemas.state.counting import FORMAT_1
 from serving.decide.columns import COLUMN_NAMES
 from serving.edge.identity import People
 from tests.support import demo_data
 
 PEOPLE = People(demo_data.KEY, demo_data.PARTITIONS)
 SETTINGS = Settings(partitions=demo_data.PARTITIONS)
-SIZES = Sizes(train=400, judge=150, choose=50)
+SIZES = Sizes(train=220, judge=110, choose=30)
 RATINGS = 6_000
 
 
@@ -152,6 +153,19 @@ def test_what_was_judged_is_what_is_released(made: TrainedRelease) -> None:
         shown.add(scene)
     judged = COARSE if made.model is None else RANKER
     assert ranking.ndcg(shown.ranks["alone"]) == pytest.approx(made.arms[judged].ndcg, abs=1e-5)
+
+
+def test_the_release_that_serves_is_a_rival_with_what_is_its_own(made: TrainedRelease) -> None:
+    planned = split_by_time(LOG, interactions(LOG), 10, 30)
+    replay = TrainingReplay(LOG, planned.judge, SETTINGS)
+    said, release = Reporter(Console(file=io.StringIO())), made.release("new")
+    other = replace(release, id="old", counting=FORMAT_1, coarse={"popular": 1.0}, rank=None)
+    found = arms.play(replay, planned.judge, release, replace(release, id="old"), said)
+    serves = COARSE if made.model is None else RANKER
+    assert np.array_equal(found[arms.PARENT], found[serves])
+    older = arms.play(replay, planned.judge, release, other, said)
+    assert not np.array_equal(older[arms.PARENT], older[serves])
+    assert all(np.array_equal(older[name], found[name]) for name in found if name != arms.PARENT)
 
 
 def test_the_best_of_the_two_is_kept_and_the_verdict_is_on_it(made: TrainedRelease) -> None:

@@ -48,7 +48,7 @@ def kept() -> TrainedRelease:
         it._replace(item_id=found.items[chance.integers(300)].item_id) for it in found.ratings
     ]
     log = demo_data.log(found._replace(ratings=tuple(at_random)), PEOPLE)
-    return run.train(log, SETTINGS, quiet(), Sizes(200, 110, 40))
+    return run.train(log, SETTINGS, quiet(), Sizes(200, 100, 20))
 
 
 def test_a_release_that_nothing_tells_from_its_rivals_is_kept(kept: TrainedRelease) -> None:
