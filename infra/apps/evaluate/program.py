@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from infra.apps.evaluate.data import acts_of
 from infra.apps.evaluate.figures import Figures
-from infra.apps.evaluate.files import FOLDER, write
+from infra.apps.evaluate.files import FOLDER, check, write
 from infra.apps.evaluate.names import named
 from infra.apps.evaluate.protocols.delays import parse
 from infra.apps.evaluate.protocols.plan import CannotEvaluate, Options, Protocol, Seen
@@ -42,15 +42,16 @@ class Request(NamedTuple):
 def run(
     request: Request, out: Path | None, data_dir: Path, reporter: Reporter
 ) -> tuple[Figures, Table]:
-    """Evaluates, and writes the files. Errors: `CannotEvaluate`; of a lake `LakeError`."""
+    """Evaluates, and writes the files. Errors: `CannotEvaluate`, `CannotWrite`; of a lake `LakeError`."""
     delay = parse(request.delay) if request.delay is not None else None
-    found = named(request.data)
+    found, folder = named(request.data), out or data_dir / FOLDER
+    check(folder)
     with reporter.work(f"read {found.name}"):
         acts = _acts(found.path, request.layout)
     options = Options(request.protocol, request.split, request.seen, request.seed, request.targets)
     asked = Evaluation(found.name, options, delay, request.seeds)
     result = evaluate(acts, asked, Settings(), reporter)
-    files = write(out or data_dir / FOLDER, result)
+    files = write(folder, result)
     reporter(f"The result is in {files.result}, the report in {files.report}")
     return result, as_table(result)
 

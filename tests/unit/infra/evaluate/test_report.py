@@ -7,7 +7,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from infra.apps.evaluate.files import write
+import pytest
+
+from infra.apps.evaluate.files import CannotWrite, check, write
 from infra.apps.evaluate.program import as_table
 from infra.apps.evaluate.report.marks import Bar, plot, ratio_plot
 from infra.apps.evaluate.report.page import page
@@ -112,3 +114,20 @@ def test_a_table_for_people_has_the_best_arm_first() -> None:
     table = as_table(result())
     assert str(next(iter(table.columns[0].cells))) == "released, fresh state"
     assert table.row_count == 7
+
+
+def test_a_folder_that_takes_no_file_is_refused_and_no_draft_stays(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for refused in (check, lambda folder: write(folder, result())):
+        with pytest.raises(CannotWrite, match="takes no file") as error:
+            refused(tmp_path / "file" / "below")
+        assert error.value.exit_code == 2
+    folder = tmp_path / "evaluate"
+    check(folder)
+    assert not [*folder.iterdir()]
+    files = write(folder, result())
+    files.report.unlink()
+    files.report.mkdir()  # it cannot be replaced
+    with pytest.raises(CannotWrite):
+        write(folder, result())
+    assert {*folder.iterdir()} == {*files}
