@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -111,6 +114,30 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(
     assert (
         len([it for it in done.stderr.splitlines() if it.startswith(("freshet:", "Error:"))]) == 1
     )
+
+
+def test_a_folder_that_takes_no_file_is_refused_before_any_work(tmp_path: Path) -> None:
+    data = clicks(tmp_path / "shop.csv", 900)
+    done = freshet("evaluate", "--data", data, "--out", data / "below", code=2)
+    assert done.stderr.startswith("freshet: ")
+    assert "--out" in done.stderr
+
+
+def test_ctrl_c_ends_both_processes_without_a_word_of_theirs(tmp_path: Path) -> None:
+    data = clicks(tmp_path / "shop.csv", 40_000)
+    options = ("--data", str(data), "--data-dir", str(tmp_path))
+    command = [sys.executable, "-m", "infra.cli", "evaluate", *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as started:
+        assert started.stderr is not None
+        said = started.stderr.readline()  # the set was read: the second process starts
+        os.killpg(started.pid, signal.SIGINT)
+        out, rest = started.communicate(timeout=60)  # also of what inherited its streams
+    assert started.returncode == 1
+    assert out == ""
+    assert "Traceback" not in said + rest
+    assert not [*(tmp_path / "evaluate").iterdir()]
 
 
 def test_a_name_that_is_not_there_and_an_empty_folder_are_refused(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -75,8 +76,12 @@ class Player:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._other is not None:
-            self._other.shutdown(cancel_futures=True)
+        if self._other is None:
+            return
+        if kind is not None:  # nobody waits for what it replays
+            for process in multiprocessing.active_children():
+                process.kill()
+        self._other.shutdown(cancel_futures=True)
 
     @property
     def replay(self) -> Replay:
@@ -88,7 +93,8 @@ class Player:
 
     def start(self, of: ReplayPass, candidate: Candidate) -> Future[dict[str, Answers]]:
         if self._other is not None:
-            return self._other.submit(_play, of, candidate)
+            with _without_interrupts():
+                return self._other.submit(_play, of, candidate)
         done: Future[dict[str, Answers]] = Future()
         done.set_result(self.play(of, candidate))
         return done
@@ -114,8 +120,17 @@ _KEPT: Final[list[_Kept]] = []
 """Of the second process: its fold."""
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A process that is started meanwhile gets no Ctrl-C of the terminal: the first process ends it."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
 def _keep(fold: ReplayFold, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends it
     die_with(parent)
     _KEPT.append(_Kept(fold.replay(), fold.cuts))
 
