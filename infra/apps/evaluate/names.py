@@ -30,8 +30,8 @@ def named(
     """
     if _URL in text:
         return DataName(text.partition("?")[0].rstrip("/").rpartition("/")[2] or "lake", text)
-    path = Path(text).expanduser()
-    if text and path.exists():
+    path = Path(os.path.expanduser(text))
+    if text and os.path.exists(path):
         return DataName(_short(path.resolve()), str(path))
     held = dict(_sets(environment, here or Path.cwd()))
     by_name = {name.lower(): name for name in held}

@@ -125,12 +125,16 @@ def _listed(texts: list[str]) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    """In order of name, without hidden ones and prose. Errors: `NotReadable` where they are too many."""
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_file() and not path.name.startswith((".", "_")) and not _is_prose(path)
-    )
+    """In order of name, without hidden ones and prose. Errors: `NotReadable` where they are too many, or the
+    folder may not be read."""
+    try:
+        found = sorted(
+            path
+            for path in folder.iterdir()
+            if path.is_file() and not path.name.startswith((".", "_")) and not _is_prose(path)
+        )
+    except OSError as error:
+        raise NotReadable(f"{folder} cannot be read ({error.strerror})") from None
     if len(found) > MAX_FILES:
         raise NotReadable(
             f"{folder} has {len(found):,} files, and {MAX_FILES} are the most",

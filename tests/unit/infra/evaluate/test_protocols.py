@@ -174,5 +174,6 @@ def test_data_are_found_by_name_or_the_name_that_was_meant_is_told(tmp_path: Pat
     assert named("s3://bucket/lake?region=x", {}, tmp_path).path == "s3://bucket/lake?region=x"
     with pytest.raises(CannotEvaluate, match="did you mean Clicks"):
         named("click", {}, tmp_path)
-    with pytest.raises(CannotEvaluate, match="one of these sets: Clicks"):
-        named("", {}, tmp_path)
+    for text in ("", "x" * 5_000, "a\0b", "~nobody-of-this-name/set"):
+        with pytest.raises(CannotEvaluate, match="one of these sets: Clicks"):
+            named(text, {}, tmp_path)
