@@ -57,6 +57,7 @@ def test_a_result_has_its_arms_and_their_intervals(protocol: Protocol) -> None:
     assert (found["protocol"], found["seen"], found["delay"]) == (protocol, "masked", None)
     assert found["served"] == "built_in"
     assert found["released"] == found["built_in"]
+    assert found["random"]["ndcg"] < found["random"]["hr"] < 1
     assert {"covisit", "content", "popular_24h", "popular_90d"} <= found["sources"].keys()
     assert found["recent_popularity"]["window"] in ("1h", "24h", "7d", "90d")
     for of in (found["released"], found["popularity"], *found["sources"].values()):
