@@ -59,9 +59,13 @@ def check(path: Path, manifest_sha256: str = "") -> None:
 
 def compare(release: str, name: str, of: ReleaseFile, size: int, digest: str, at: str = "") -> None:
     """Errors: `ReleaseUnavailable` for a file of another size or SHA-256; `at`: where it lies."""
-    if size != of.bytes:
+    if size < of.bytes:
         raise ReleaseUnavailable(
             f"{release}: {name} is cut short{at}: {size} of {of.bytes} bytes", "cut_short"
+        )
+    if size > of.bytes:
+        raise ReleaseUnavailable(
+            f"{release}: {name} is corrupt{at}: {size} bytes, not {of.bytes}", "corrupt"
         )
     if digest != of.sha256:
         raise ReleaseUnavailable(

@@ -176,7 +176,9 @@ def _read(path: Path, name: str, of: ReleaseFile) -> bytes:
     except OSError:
         raise BadRelease(f"{name} is missing", "missing") from None
     if len(data) != of.bytes:
-        raise BadRelease(f"{name} is cut short: {len(data)} of {of.bytes} bytes", "cut_short")
+        if len(data) < of.bytes:
+            raise BadRelease(f"{name} is cut short: {len(data)} of {of.bytes} bytes", "cut_short")
+        raise BadRelease(f"{name} is corrupt: {len(data)} bytes, not {of.bytes}", "corrupt")
     if sha256(data) != of.sha256:
         raise BadRelease(f"{name} is corrupt: its checksum differs", "corrupt")
     return data

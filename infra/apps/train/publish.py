@@ -6,9 +6,11 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from infra.apps.releases import control
 from infra.apps.train.needs import check_installed
 
 if TYPE_CHECKING:
+    from infra.apps.releases.control import ReleaseControl
     from infra.apps.train.trained import TrainedRelease
     from infra.settings import Settings
     from infra.terminal.progress import Reporter
@@ -34,15 +36,15 @@ def train(
     from flows.offline.history import read
     from infra.apps.train import run
     from infra.apps.train.log import cut
-    from infra.kafka.changes import serve
 
+    in_force = control.read(settings)
     with reporter.work("read the log"):
         log = cut(read(settings), until)
-    trained = run.train(log, settings, reporter, parent=_parent(settings, reporter))
+    trained = run.train(log, settings, reporter, parent=_parent(settings, in_force, reporter))
     summary(trained, reporter)
     if not publish:
         return trained, ""
-    release = write(settings, trained, time.time_ns() // 1_000_000)
+    release = write(settings, trained, time.time_ns() // 1_000_000, in_force.current)
     reporter(f"Release {release} in {settings.releases / release}")
     if not trained.released:
         reporter(
@@ -50,19 +52,31 @@ def train(
             f" To serve it nevertheless: freshet release promote {release}"
         )
     elif activate:
-        serve(settings, release)
-        reporter(f"Release {release} serves from now on.")
+        serve(settings, release, in_force, reporter)
     return trained, release
 
 
-def _parent(settings: Settings, reporter: Reporter) -> Release | None:
+def serve(settings: Settings, release: str, in_force: ReleaseControl, reporter: Reporter) -> None:
+    """Serves the release, unless what it was judged against serves no longer."""
+    from infra.kafka import changes
+
+    try:
+        changes.serve(settings, release, expected_version=in_force.version)
+        reporter(f"Release {release} serves from now on.")
+    except changes.OtherChange:
+        reporter(
+            f"Release {release} is kept: what serves was changed while it was trained, and is no rival that"
+            f" it was judged against. To serve it nevertheless: freshet release promote {release}"
+        )
+
+
+def _parent(settings: Settings, in_force: ReleaseControl, reporter: Reporter) -> Release | None:
     """The release that serves, a rival of the new one; None where there is none that can be loaded."""
-    from infra.kafka.changes import current
     from infra.releases.errors import ReleaseUnavailable
     from infra.releases.fetch import fetch
     from models.release.artefact import BadRelease, load
 
-    serving = current(settings)
+    serving = in_force.current
     if not serving:
         return None
     try:
@@ -97,11 +111,12 @@ def _interval(estimate: IntervalEstimate) -> str:
     return f"{estimate.lower:.4f} to {estimate.upper:.4f}"
 
 
-def write(settings: Settings, trained: TrainedRelease, now: int) -> str:
-    """Writes the release, registers it in the topic `control`, and gives its id. `now`: ms."""
+def write(settings: Settings, trained: TrainedRelease, now: int, parent: str) -> str:
+    """Writes the release, registers it in the topic `control`, and gives its id. `now`: ms; `parent`: the
+    release that served while it was trained."""
     import numpy as np
 
-    from infra.kafka.changes import current, publish
+    from infra.kafka.changes import publish
     from infra.releases.bucket import upload
     from infra.version import RELEASE
     from models.release import content
@@ -110,10 +125,9 @@ def write(settings: Settings, trained: TrainedRelease, now: int) -> str:
     from schemas.control import Released
     from schemas.releases import ENCODER, HASHES, VECTORS, Manifest, Space
 
-    parent = current(settings)
     manifest = Manifest(
         format=0,
-        id=next_id(settings, now, parent),
+        id=next_id(settings, now, control.read(settings)),
         created_at=now,
         parent=parent,
         code=RELEASE,
@@ -134,20 +148,19 @@ def write(settings: Settings, trained: TrainedRelease, now: int) -> str:
     sha = save(settings.releases, manifest, arrays, trained.model)
     upload(settings, manifest.id)
     released = Released(manifest_sha256=sha, parent=parent, counting=trained.counting)
-    publish(settings, "release", manifest.id, released)
+    publish(settings, "release", manifest.id, released, expected_version=0)
     return manifest.id
 
 
-def next_id(settings: Settings, now: int, parent: str) -> str:
-    """The next free id of the day, YYYY-MM-DD.N, later than `parent`. `now`: ms."""
+def next_id(settings: Settings, now: int, in_force: ReleaseControl) -> str:
+    """The next free id of the day, YYYY-MM-DD.N, later than the release that serves: of no release that is
+    registered, in the folder or in the bucket. `now`: ms."""
     from infra.releases.bucket import in_bucket
-    from schemas.control import release_order
+    from schemas.control import RELEASE_ID, release_order
 
+    here = [it.name for it in settings.releases.glob("[0-9]*") if RELEASE_ID.fullmatch(it.name)]
+    serving = [in_force.current] if in_force.current else []
+    taken = map(release_order, {*here, *in_bucket(settings), *in_force.registered, *serving})
     day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
-    taken = [path.name for path in settings.releases.glob("[0-9]*.*")] + (
-        [parent] if parent else []
-    )
-    taken += in_bucket(settings)
-    day = max([day, *(release_order(parent)[:1] if parent else ())])
-    used = [int(name.rpartition(".")[2]) for name in taken if name.startswith(f"{day}.")]
-    return f"{day}.{max(used, default=0) + 1}"
+    day = max([day, *(release_order(name)[0] for name in serving)])
+    return f"{day}.{max((number for of, number in taken if of == day), default=0) + 1}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,19 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from infra.apps.releases import control
 from infra.apps.releases.find import ReleaseRefused
 from infra.apps.releases.promote import promote
+from infra.apps.train import publish
 from infra.cli.main import cli
+from infra.kafka import changes
 from infra.kafka.changes import in_force
 from infra.settings import VARIABLES, Settings, to_environment
+from infra.terminal.progress import Reporter
+from models.release.artefact import read_manifest
+from schemas.control import Released
 from schemas.releases import VECTORS
 from schemas.state.counting import Counting
 from tests.flows.faults import spawn
@@ -124,3 +131,19 @@ def test_of_two_promoted_at_once_one_is_refused(installation: Settings) -> None:
         promote(installation, seen, TWO)
     assert raised.value.exit_code == 2
     assert states()[ONE] == "serves"
+
+
+def test_what_was_trained_while_another_was_promoted_does_not_replace_it(
+    installation: Settings,
+) -> None:
+    """The gate held it against what served before."""
+    of_two = read_manifest(installation.releases / TWO)[1]
+    changes.publish(installation, "release", TWO, Released(manifest_sha256=of_two, parent=ONE))
+    as_it_began, said = control.read(installation), io.StringIO()
+    promote(installation, as_it_began, ONE)
+    publish.serve(installation, TWO, as_it_began, Reporter(Console(file=said, width=1000)))
+    assert f"Release {TWO} is kept" in said.getvalue()
+    assert f"freshet release promote {TWO}" in said.getvalue()
+    assert states() == {FOUR: "broken", THREE: "lost", TWO: "candidate", ONE: "serves"}
+    publish.serve(installation, TWO, control.read(installation), Reporter(Console(file=said)))
+    assert states()[TWO] == "serves"

@@ -13,10 +13,11 @@ from click.testing import CliRunner, Result
 from infra.apps.releases import diff, listing
 from infra.apps.releases.control import NOTHING, ReleaseControl
 from infra.apps.releases.find import ReleaseRefused, find
+from infra.apps.train.publish import next_id
 from infra.cli.main import cli
 from infra.releases.bucket import upload
 from infra.settings import VARIABLES, Settings
-from models.release.artefact import read_manifest
+from models.release.artefact import BadRelease, load, read_manifest
 from schemas.control import Released
 from schemas.releases import MANIFEST, VECTORS
 from schemas.state.counting import Counting
@@ -196,3 +197,28 @@ def test_a_card_and_a_comparison_need_no_running_system(alone: Settings) -> None
     assert "is cut short" in release("show", FOUR, code=2).stderr
     assert "did you mean" in release("diff", ONE, "2026-11-24.33", code=2).stderr
     assert "nothing runs" in release("promote", TWO, code=2).stderr
+
+
+def test_a_new_id_is_one_that_no_release_had(kept: Settings) -> None:
+    """Not a copy by hand counts, but one whose folder was removed does."""
+    day_ms = 1_763_942_400_000  # 2025-11-24
+    assert next_id(kept, day_ms, NOTHING) == "2025-11-24.1"
+    (kept.releases / "2025-11-24.1.bak").mkdir()
+    (kept.releases / "2025-11-24.2").mkdir()
+    assert next_id(kept, day_ms, NOTHING) == "2025-11-24.3"
+    gone = ReleaseControl({"2025-11-24.7": Released(manifest_sha256="")}, "", None, {})
+    assert next_id(kept, day_ms, gone) == "2025-11-24.8"
+    assert next_id(kept, day_ms, control(kept, THREE)) == "2026-11-24.4"
+
+
+def test_a_file_that_grew_is_not_called_short(kept: Settings) -> None:
+    vectors = kept.releases / ONE / VECTORS
+    size = vectors.stat().st_size
+    with vectors.open("ab") as file:
+        file.write(b"more")
+    fault = f"{ONE}: {VECTORS} is corrupt: {size + 4} bytes, not {size}"
+    found = {it.id: it.fault for it in listing.rows(kept, NOTHING)}
+    assert found[ONE] == fault
+    with pytest.raises(BadRelease, match=fault) as raised:
+        load(kept.releases / ONE)
+    assert raised.value.code == "corrupt"
