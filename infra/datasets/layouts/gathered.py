@@ -99,6 +99,7 @@ _REMEDIES: Final = {
     "time_out_of_range": "write times of 1970 to 2100",
     "no_rating": "write ratings as numbers",
     "not_utf8": "write the file in UTF-8",
+    "not_in_catalogue": "import the items, too, before the events",
 }
 
 

@@ -80,7 +80,13 @@ def split_time(acts: Acts, share: float | None) -> int:
         lines = np.flatnonzero(acts.basket >= 0)
         starts = starts[lines[np.unique(acts.basket[lines], return_index=True)[1]]]
         starts = np.sort(starts)
-    split = int(starts[min(int(share * len(starts)), len(starts) - 1)])
+    first = min(int(share * len(starts)), len(starts) - 1)
+    if not first:
+        raise CannotEvaluate(
+            f"a split at {share:g} of {len(starts):,} leaves nothing before it",
+            remedy="take a later --split, or a larger set",
+        )
+    split = int(starts[first])
     if split <= int(acts.time[0]):
         raise CannotEvaluate(
             "the acts before the split carry the same time as those after it, so that there is no history",

@@ -141,6 +141,7 @@ def test_a_delay_that_says_nothing_about_the_data_is_refused() -> None:
         ([(0, 0, 1), (0, 1, 1), (1, 2, 1)], Options(), "same time"),
         (TEN, Options(split=1.5), "between 0 and 1"),
         (TEN, Options(split=0.0), "between 0 and 1"),
+        (TEN, Options(split=0.01), "0.01 of 10 leaves nothing before it"),
         ([(0, 0, 1), (0, 1, 2), (0, 0, 3), (0, 0, 4)], Options(split=0.6), "can be found"),
         ([(0, 0, 1), (1, 1, 2)], Options("leave-one-out"), "nobody has a last choice"),
         (TEN, Options("leave-one-out", split=0.5), "fits no leave-one-out"),
