@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Final
 
 import numpy as np
@@ -134,4 +135,5 @@ def as_ratio(estimate: IntervalEstimate) -> Figures:
 
 
 def rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), DIGITS)
+    """As JSON has it, which knows no NaN: None."""
+    return None if value is None or not isfinite(value) else round(float(value), DIGITS)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infra.apps.evaluate.figures import Figures, as_ratio, with_interval
 from infra.apps.evaluate.lists import MEAN_RATING
@@ -28,13 +29,16 @@ METRICS: Final[Mapping[str, Callable[[JudgedLists], F64]]] = {
 }
 """Of lists whose relevant items are what a person liked; at 10."""
 
+MAX_GRADE: Final = 10.0
+"""The greatest rating of a larger scale counts as this: 2^r - 1 of it is finite."""
+
 
 def judged_result(
     plan: EvaluationPlan, scores: Mapping[str, F64], window: str, seed: int
 ) -> Figures:
     """`scores`: by arm, of each act of `plan.judged`. Lists in which nothing was liked are left out."""
     liked = plan.acts.target[plan.judged].astype(np.float64)
-    rated = plan.acts.rated[plan.judged].astype(np.float64)
+    rated = grades(plan.acts.rated)[plan.judged]
     every = {**scores, RANDOM: np.zeros(len(liked))}
     kept = JudgedLists(liked, liked, plan.size).has_relevant
     person = plan.acts.person[plan.targets][kept]
@@ -78,3 +82,15 @@ def _of_arm(sums: Resamples, name: str) -> Figures:
     for metric in (*METRICS, "ndcg_graded"):
         found |= with_interval(metric, sums.mean(f"{metric} {name}"))
     return found
+
+
+def grades(rated: NDArray[np.float32]) -> F64:
+    """(n,) ratings as grades of 0 to `MAX_GRADE`; one below 0 is 0, NaN: none.
+
+    >>> grades(np.array([-1, 1, 2000, np.nan], np.float32)).tolist()
+    [0.0, 0.005, 10.0, nan]
+    >>> grades(np.array([0.5, 5], np.float32)).tolist()
+    [0.5, 5.0]
+    """
+    found: F64 = np.maximum(rated, 0).astype(np.float64)
+    return found * min(1.0, MAX_GRADE / max(float(np.nanmax(found)), MAX_GRADE))

@@ -43,12 +43,16 @@ def out_of_range(times: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def floats(cells: Sequence[Any]) -> NDArray[np.float64]:
-    """(n,): NaN where a cell is no finite number."""
+    """(n,): NaN where a cell is no number that is finite in 32 bits.
+
+    >>> floats(["4.5", "-1", "x", "inf", "1e39"]).tolist()
+    [4.5, -1.0, nan, nan, nan]
+    """
     try:
         found = np.array([*map(float, cells)], np.float64)
     except (ValueError, TypeError):
         found = np.array([*map(_float, cells)], np.float64)
-    found[~np.isfinite(found)] = np.nan
+    found[~(np.abs(found) <= np.finfo(np.float32).max)] = np.nan
     return found
 
 

@@ -46,7 +46,7 @@ def evaluated(
     )
     asked = Evaluation("made", options, delays.parse(delay) if delay else None, seeds)
     made = evaluate_release(acts, plan(acts, asked), asked, lambda: UNTRAINED, SETTINGS, SILENT)
-    found: dict[str, Any] = json.loads(json.dumps(made))
+    found: dict[str, Any] = json.loads(json.dumps(made, allow_nan=False))
     return found
 
 
@@ -134,3 +134,12 @@ def test_a_random_order_is_scored_in_closed_form() -> None:
     assert found["hr"] == 0.1
     assert found["ndcg"] == round(sum(1 / np.log2(np.arange(2, 12))) / 100, 6)
     assert found["hr_100neg"] == 0.1
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 5_000.0), (-10.0, 10.0), (0.0, 1e38)])
+def test_ratings_of_any_scale_give_figures(low: float, high: float) -> None:
+    acts = audience(2_000)
+    rated = np.where(acts.target, high, low).astype(np.float32)
+    found = evaluated(acts._replace(rated=rated), "judged")
+    for of in (found["random"], found["released"], *found["sources"].values()):
+        assert 0 < of["ndcg_graded_lo"] <= of["ndcg_graded"] <= of["ndcg_graded_hi"] <= 1
