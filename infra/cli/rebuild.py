@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from infra.cli.options import json_option, print_json, system_option
-from infra.local.find import find
+from infra.local.find import NothingRuns, find, folder
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
 
 
 @click.command("rebuild")
@@ -48,12 +54,14 @@ def rebuild_command(
     freshet rebuild --keep             and to undo it: freshet rebuild --back
     freshet rebuild --from beginning   after a feature has changed
     freshet rebuild --partition 3      repair the people of one partition
+
+    Where no system runs in the folder, its broker and Redis run for the command alone: so state that another
+    version of Freshet made is made again before `freshet up`.
     """
     from rich.console import Console
 
     from flows.rebuild import generations, in_place
     from infra.apps.rebuild import run
-    from infra.local.home import prepare_folder
     from infra.store import redis_client
     from infra.terminal.progress import Reporter, SilentReporter
 
@@ -61,10 +69,12 @@ def rebuild_command(
         raise click.UsageError(
             "--partition, --back and --drop exclude each other: take one of them"
         )
-    settings = find(data_dir).settings
-    prepare_folder(settings.data_dir, needed=False)
     reporter = SilentReporter(Console()) if as_json else Reporter(Console())
-    with generations.rebuild_lock(settings), redis_client.connect(settings) as client:
+    with (
+        _settings(data_dir, reporter) as settings,
+        generations.rebuild_lock(settings),
+        redis_client.connect(settings) as client,
+    ):
         if back:
             report = run.swap_back(client, settings, reporter)
         elif drop:
@@ -75,3 +85,21 @@ def rebuild_command(
             report = run.rebuild(client, settings, base, keep, reporter)
     if as_json:
         print_json(report)
+
+
+@contextlib.contextmanager
+def _settings(data_dir: Path | None, report: Callable[[str], None]) -> Iterator[Settings]:
+    """Of the running system; where none runs in the folder, of its broker and Redis, which are started."""
+    from infra.local import at_rest
+    from infra.local.home import prepare_folder
+
+    try:
+        settings = find(data_dir).settings
+    except NothingRuns:
+        if not at_rest.has_state(folder(data_dir)):
+            raise
+        with at_rest.services(folder(data_dir), report) as settings:
+            yield settings
+    else:
+        prepare_folder(settings.data_dir, needed=False)
+        yield settings

@@ -105,6 +105,20 @@ def unanswered_services(plan: Plan) -> list[str]:
 
 def programs(plan: Plan) -> list[Program]:
     """The processes of a system, dependencies first. Errors: `services.NoService`."""
+    settings, listed = plan.settings, service_programs(plan)
+    for name, command in _flows(settings, plan.flow_workers):
+        own, killed = _own_variables(plan, name), name == LAKE_KEEPER
+        listed.append(Program(name, command, ["setup"], beats=True, environment=own, killed=killed))
+    for name in _serving(plan.workers):
+        ready = lambda: services.http_answers(plan.url)  # noqa: E731
+        serve = [*FRESHET, "serve"]
+        own = _own_variables(plan, name)
+        listed.append(Program(name, serve, ["setup"], ready, beats=True, environment=own))
+    return listed
+
+
+def service_programs(plan: Plan) -> list[Program]:
+    """The plan's own broker and Redis, and what sets them up. Errors: `services.NoService`."""
     settings, root = plan.settings, plan.settings.data_dir
     listed = []
     if plan.own_broker:
@@ -119,14 +133,6 @@ def programs(plan: Plan) -> list[Program]:
         listed.append(Program("redis", command, ready=redis_answers))
     started = [program.name for program in listed]
     listed.append(Program("setup", [*FRESHET, "setup"], started, once=True))
-    for name, command in _flows(settings, plan.flow_workers):
-        own, killed = _own_variables(plan, name), name == LAKE_KEEPER
-        listed.append(Program(name, command, ["setup"], beats=True, environment=own, killed=killed))
-    for name in _serving(plan.workers):
-        ready = lambda: services.http_answers(plan.url)  # noqa: E731
-        serve = [*FRESHET, "serve"]
-        own = _own_variables(plan, name)
-        listed.append(Program(name, serve, ["setup"], ready, beats=True, environment=own))
     return listed
 
 

@@ -17,12 +17,14 @@ import pytest
 
 from flows.verify.run import verify
 from infra.lake.log import open_log
+from infra.local import at_rest
 from infra.local.plan import FRESHET
 from infra.local.services import wait_until
-from infra.local.system import System
+from infra.local.system import System, running
 from infra.settings import Settings
 from infra.store import generation, redis_client
 from schemas.keys import PLAIN, ROW
+from schemas.state import fences
 from tests.flows.faults import behind_published, produce, traffic
 from tests.system.test_cli import freshet, read_json
 
@@ -205,3 +207,27 @@ def test_a_full_store_is_refused_before_anything_is_written(system: System, tmp_
         assert "maxmemory" in output
         assert "Traceback" not in output
         assert generation.live(client, PLAIN) == live
+
+
+def test_state_of_another_version_is_made_again_before_the_system_runs(tmp_path: Path) -> None:
+    rnd = random.Random(5)
+    with running(tmp_path) as up:
+        produce(up.settings, traffic(200, 300, rnd), rnd, lambda n: None)
+        caught_up(up.settings)
+    with at_rest.services(tmp_path, print) as settings, redis_client.connect(settings) as client:
+        for partition in range(settings.partitions):
+            name = PLAIN.fence("people", partition)
+            fence = fences.decode(client.get(name) or b"")
+            fence.version += 1
+            client.set(name, fences.encode(fence))
+        keys = PLAIN.tables()
+        client.set(keys.base_chunks(b"1:1")[0], b"of another version")
+        client.set(keys.base, b"1:1")
+        busy = freshet("rebuild", "--data-dir", tmp_path, code=2).output
+        assert "a system already runs" in busy
+    nothing = freshet("rebuild", "--data-dir", tmp_path / "elsewhere", code=2).output
+    assert "nothing runs" in nothing
+    report = json.loads(freshet("rebuild", "--json", "--data-dir", tmp_path).stdout)
+    assert (report["generation"], report["before"]) == (1, 0)
+    with running(tmp_path) as up:
+        exact(up.settings)
