@@ -201,7 +201,7 @@ class ObjectStore:
     def _unreadable(self, error: OSError, name: str) -> FreshetError:
         noun = self._errors.noun
         return self._errors.away(
-            f"the {noun} does not answer: {name} cannot be read ({_why(error)})"
+            f"the {noun} does not answer: {name or 'its list'} cannot be read ({_why(error)})"
         )
 
 

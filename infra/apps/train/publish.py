@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -36,15 +38,16 @@ def train(
     from flows.offline.history import read
     from infra.apps.train import run
     from infra.apps.train.log import cut
+    from infra.releases.bucket import in_bucket
 
-    in_force = control.read(settings)
+    in_force, shared = control.read(settings), set(in_bucket(settings) if publish else ())
     with reporter.work("read the log"):
         log = cut(read(settings), until)
     trained = run.train(log, settings, reporter, parent=_parent(settings, in_force, reporter))
     summary(trained, reporter)
     if not publish:
         return trained, ""
-    release = write(settings, trained, time.time_ns() // 1_000_000, in_force.current)
+    release = write(settings, trained, time.time_ns() // 1_000_000, in_force.current, shared)
     reporter(f"Release {release} in {settings.releases / release}")
     if not trained.released:
         reporter(
@@ -111,13 +114,22 @@ def _interval(estimate: IntervalEstimate) -> str:
     return f"{estimate.lower:.4f} to {estimate.upper:.4f}"
 
 
-def write(settings: Settings, trained: TrainedRelease, now: int, parent: str) -> str:
+def write(
+    settings: Settings,
+    trained: TrainedRelease,
+    now: int,
+    parent: str,
+    shared: Collection[str] = (),
+) -> str:
     """Writes the release, registers it in the topic `control`, and gives its id. `now`: ms; `parent`: the
-    release that served while it was trained."""
+    release that served while it was trained; `shared`: the releases that were in the bucket then.
+
+    Errors: `ReleaseUnavailable` where the bucket does not take it; it is in the folder nevertheless."""
     import numpy as np
 
     from infra.kafka.changes import publish
     from infra.releases.bucket import upload
+    from infra.releases.errors import ReleaseUnavailable
     from infra.version import RELEASE
     from models.release import content
     from models.release.write import save
@@ -127,7 +139,7 @@ def write(settings: Settings, trained: TrainedRelease, now: int, parent: str) ->
 
     manifest = Manifest(
         format=0,
-        id=next_id(settings, now, control.read(settings)),
+        id=next_id(settings, now, control.read(settings), shared),
         created_at=now,
         parent=parent,
         code=RELEASE,
@@ -146,21 +158,33 @@ def write(settings: Settings, trained: TrainedRelease, now: int, parent: str) ->
         ENCODER: trained.learnt.encoder,
     }
     sha = save(settings.releases, manifest, arrays, trained.model)
-    upload(settings, manifest.id)
+    try:
+        upload(settings, manifest.id)
+    except ReleaseUnavailable as bad:
+        raise ReleaseUnavailable(
+            f"{bad}; release {manifest.id} is in {settings.releases}, and is uploaded by"
+            f" `freshet release promote {manifest.id}`"
+        ) from None
     released = Released(manifest_sha256=sha, parent=parent, counting=trained.counting)
     publish(settings, "release", manifest.id, released, expected_version=0)
     return manifest.id
 
 
-def next_id(settings: Settings, now: int, in_force: ReleaseControl) -> str:
+def next_id(
+    settings: Settings, now: int, in_force: ReleaseControl, shared: Collection[str] = ()
+) -> str:
     """The next free id of the day, YYYY-MM-DD.N, later than the release that serves: of no release that is
-    registered, in the folder or in the bucket. `now`: ms."""
+    registered, in the folder, in the bucket, where that answers, or in `shared`. `now`: ms."""
     from infra.releases.bucket import in_bucket
+    from infra.releases.errors import ReleaseUnavailable
     from schemas.control import RELEASE_ID, release_order
 
     here = [it.name for it in settings.releases.glob("[0-9]*") if RELEASE_ID.fullmatch(it.name)]
     serving = [in_force.current] if in_force.current else []
-    taken = map(release_order, {*here, *in_bucket(settings), *in_force.registered, *serving})
+    names = {*here, *in_force.registered, *serving, *shared}
+    with suppress(ReleaseUnavailable):
+        names |= in_bucket(settings).keys()
+    taken = map(release_order, names)
     day = datetime.fromtimestamp(now / 1000, UTC).date().isoformat()
     day = max([day, *(release_order(name)[0] for name in serving)])
     return f"{day}.{max((number for of, number in taken if of == day), default=0) + 1}"

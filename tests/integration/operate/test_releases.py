@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
@@ -16,14 +18,20 @@ from infra.apps.releases import control
 from infra.apps.releases.find import ReleaseRefused
 from infra.apps.releases.promote import promote
 from infra.apps.train import publish
+from infra.apps.train.history import Coarse
+from infra.apps.train.trained import Judged, TrainedRelease
 from infra.cli.main import cli
 from infra.kafka import changes
 from infra.kafka.changes import in_force
+from infra.releases.errors import ReleaseUnavailable
 from infra.settings import VARIABLES, Settings, to_environment
 from infra.terminal.progress import Reporter
+from models.evaluation.gate import COARSE, Verdict
+from models.release import content
 from models.release.artefact import read_manifest
+from models.training.vectors import Learnt
 from schemas.control import Released
-from schemas.releases import VECTORS
+from schemas.releases import VECTORS, TrainingData
 from schemas.state.counting import Counting
 from tests.flows.faults import spawn
 from tests.support.releases import ONE, THREE, TWO, saved
@@ -35,6 +43,8 @@ REFUSED = {
     "gate": {"coarse": {"outcome": "refused", "why": "it lost", "ratio": 0.9, "upper": 0.98}}
 }
 FOUR = "2026-11-25.1"
+DAY_MS = 1_763_942_400_000
+"""2025-11-24."""
 
 
 @pytest.fixture
@@ -147,3 +157,28 @@ def test_what_was_trained_while_another_was_promoted_does_not_replace_it(
     assert states() == {FOUR: "broken", THREE: "lost", TWO: "candidate", ONE: "serves"}
     publish.serve(installation, TWO, control.read(installation), Reporter(Console(file=said)))
     assert states()[TWO] == "serves"
+
+
+def trained() -> TrainedRelease:
+    vectors = np.zeros((1, content.DIM), np.float32)
+    learnt = Learnt(vectors, np.eye(content.DIM, dtype=np.float32))
+    judged = Judged({COARSE: Verdict("undecided", "few")}, {}, {}, 0)
+    data = TrainingData(events=1, offsets=(1,), first=1, last=1)
+    coarse = Coarse(COUNTING, {"covisit": 1.0}, {})
+    return TrainedRelease(np.ones(1, np.uint64), learnt, coarse, (), None, data, {}, judged, {}, {})
+
+
+def test_what_the_bucket_does_not_take_is_kept_in_the_folder_and_promoted_later(
+    installation: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.write_text("no folder")
+    away = msgspec.structs.replace(installation, release_url=str(shared))
+    with pytest.raises(ReleaseUnavailable, match=r"`freshet release promote 2025-11-24\.3`"):
+        publish.write(away, trained(), DAY_MS, "", {"2025-11-24.2"})
+    assert "2025-11-24.3" in states()
+    shared.unlink()
+    monkeypatch.setenv("FRESHET_RELEASE_URL", str(shared))
+    release("promote", "2025-11-24.3")
+    assert states()["2025-11-24.3"] == "serves"
+    assert (shared / "2025-11-24.3" / VECTORS).is_file()
