@@ -18,20 +18,14 @@ Ranks = NDArray[np.int64]
 class Lists(NamedTuple):
     """n rows of G lists, one list after the other; one row of each is its target.
 
-    `rows` (n, F), a column a feature; `target` (n,); `size` (G,).
+    `rows` (n, F), a column a feature; `target` (n,); `size` (G,). `new` (G,): few had acted on the target;
+    None where that is not known.
     """
 
     rows: FeatureRows
     target: NDArray[np.bool_]
     size: NDArray[np.int64]
-
-
-def concatenate(one: Lists, other: Lists) -> Lists:
-    return Lists(
-        np.concatenate([one.rows, other.rows]),
-        np.concatenate([one.target, other.target]),
-        np.concatenate([one.size, other.size]),
-    )
+    new: NDArray[np.bool_] | None = None
 
 
 def gains(ranks: Ranks, cut: int = MAX_RANK) -> F64:

@@ -195,7 +195,8 @@ def sound(lists: Lists, dropped: Counter[str]) -> Lists:
     _count(dropped, ONE_CLASS, finite & ~two)
     kept = finite & two
     rows = kept[of_list]
-    return Lists(lists.rows[rows], lists.target[rows], lists.size[kept])
+    new = None if lists.new is None else lists.new[kept]
+    return Lists(lists.rows[rows], lists.target[rows], lists.size[kept], new)
 
 
 def _cut(acts: Interactions, clear: bool, shares: tuple[float, float]) -> Choices:

@@ -11,7 +11,7 @@ import numpy as np
 
 from infra.apps.evaluate.live import SLATE_SIZE
 from infra.apps.replay.scenes import FEATURES, RECIPE, Scene
-from models.arrays import I64
+from models.arrays import I64, U64
 from models.evaluation.ranking import Lists, Ranks
 from models.release.release import MAX_RANKED, Release
 from models.training.coarse import POPULAR_BY_WINDOW, Candidates
@@ -76,6 +76,7 @@ class CandidateLists:
     def __init__(self) -> None:
         self._rows = [np.empty((0, len(FEATURES)), np.float32)]
         self._targets = [np.empty(0, np.bool_)]
+        self._items: list[int] = []
 
     def add(self, scene: Scene) -> None:
         case, pool, scored, at = _scored(scene)
@@ -83,12 +84,14 @@ class CandidateLists:
         if at is not None and at in seen:
             self._rows.append(feature_rows(case, pool, scored.kept[seen], FEATURES))
             self._targets.append(seen == at)
+            self._items.append(scene.target.item)
 
-    @property
-    def lists(self) -> Lists:
+    def lists(self, established: U64) -> Lists:
+        """`established`: hashes of the items that are not nearly new."""
         sizes = [len(target) for target in self._targets[1:]]
         made, target = np.concatenate(self._rows), np.concatenate(self._targets)
-        return Lists(made, target, np.array(sizes, np.int64))
+        new = ~np.isin(np.array(self._items, np.uint64), established)
+        return Lists(made, target, np.array(sizes, np.int64), new)
 
 
 class ShownRanks:

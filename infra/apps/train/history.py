@@ -10,7 +10,7 @@ import numpy as np
 
 from infra.apps.replay.ranks import SINGLE_SOURCES, CandidateLists, CoarseValues
 from infra.apps.replay.scenes import HeldOutChoice, TrainingReplay
-from infra.apps.train import countings, strangers
+from infra.apps.train import countings, slices, strangers
 from infra.apps.train.log import Interactions, TimeSplit
 from infra.apps.train.strangers import PopularLists
 from models.evaluation.ranking import Lists
@@ -76,14 +76,18 @@ def choose(
 
 
 def candidate_lists(
-    replay: TrainingReplay, planned: TimeSplit, basis: Release, reporter: Reporter
+    replay: TrainingReplay,
+    acts: Interactions,
+    planned: TimeSplit,
+    basis: Release,
+    reporter: Reporter,
 ) -> Lists:
     """What the ranker would see of each choice to learn from."""
     found = CandidateLists()
     with reporter.work("replay the choices to learn from", len(planned.train)) as progress:
         for scene in replay.play(planned.train, basis, progress):
             found.add(scene)
-    return found.lists
+    return found.lists(slices.established(acts, planned.learnt * 1000))
 
 
 def evenly(of: Sequence[HeldOutChoice] | Any, limit: int) -> Any:

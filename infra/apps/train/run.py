@@ -72,7 +72,7 @@ def train(
     space = Space(items.hashes, learnt.vectors, artefact.encoder(learnt.encoder))
     chosen = history.choose(replay, acts, planned, space, sizes.choose, reporter)
     basis = Release("basis", (), chosen.weights, space, None, chosen.counting)
-    made = _ranker(replay, planned, basis, reporter)
+    made = _ranker(replay, acts, planned, basis, reporter)
     judged = _judged(log, acts, planned, replay, basis, made, parent, reporter)
     with_ranker = judged.verdicts[RANKER].released or (
         not judged.verdicts[COARSE].released and _not_below(judged, RANKER, COARSE)
@@ -96,10 +96,14 @@ def train(
 
 
 def _ranker(
-    replay: TrainingReplay, planned: TimeSplit, basis: Release, reporter: Reporter
+    replay: TrainingReplay,
+    acts: Interactions,
+    planned: TimeSplit,
+    basis: Release,
+    reporter: Reporter,
 ) -> RankerModel:
     dropped = Counter[str]()
-    found = sound(history.candidate_lists(replay, planned, basis, reporter), dropped)
+    found = sound(history.candidate_lists(replay, acts, planned, basis, reporter), dropped)
     if not len(found.size):
         return RankerModel((), None, (), 0, dropped)
     with reporter.work("train a ranker on them"):

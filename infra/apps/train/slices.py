@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from infra.apps.train.log import Interactions
-from models.arrays import I64, Mask
+from models.arrays import I64, U64, Mask
 from schemas.identity import item_hash
 from schemas.items import Item
 
@@ -36,6 +36,12 @@ def slices(acts: Interactions, at: I64, cut: int, items: Sequence[Item]) -> dict
         "power users": _power_users(acts, at),
     }
     return found | _categories(acts, at, items)
+
+
+def established(acts: Interactions, cut: int) -> U64:
+    """Hashes of the items that are not nearly new at `cut` (ms)."""
+    items, count = np.unique(acts.item[acts.time < cut], return_counts=True)
+    return items[count >= FEW]
 
 
 def _power_users(acts: Interactions, at: I64) -> Mask:

@@ -190,8 +190,8 @@ def rows(log: Log, target: HeldOutChoice) -> NDArray[np.float32]:
         shown = decide(scene.person, scene.world, Ask(now=target.now, count=SLATE_SIZE)).items
         item = item_hash(shown[0].item_id)
         found.add(scene._replace(target=target._replace(item=item)))
-    assert len(found.lists.size) == 1
-    made: NDArray[np.float32] = found.lists.rows
+    assert len(found.lists(np.empty(0, np.uint64)).size) == 1
+    made: NDArray[np.float32] = found.lists(np.empty(0, np.uint64)).rows
     return made
 
 

@@ -225,6 +225,6 @@ def test_a_bad_ranker_does_not_pass_the_gate(made: TrainedRelease) -> None:
     verdict = judge(RANKER, {name: gains(of) for name, of in shown.ranks.items()}, person)
     assert not verdict.released
     assert "covisit" in verdict.why
-    lists = listed.lists
+    lists = listed.lists(np.empty(0, np.uint64))
     assert lists.rows.shape == (int(lists.size.sum()), len(FEATURES))
     assert int(lists.target.sum()) == len(lists.size)
