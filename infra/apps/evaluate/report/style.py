@@ -24,7 +24,7 @@ p { margin: .25rem 0 .75rem; max-width: 44rem; }
 .figures b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
 .figures span { color: var(--quiet); font-size: .85rem; }
 .plot { margin: .75rem 0; }
-.plot .row { display: grid; grid-template-columns: 11rem 1fr 11rem; gap: .75rem; align-items: center; }
+.plot .row { display: grid; grid-template-columns: 11rem 1fr 13rem; gap: .75rem; align-items: center; }
 .plot .row + .row { border-top: 1px solid var(--rule); }
 .plot .name { overflow-wrap: anywhere; }
 .plot .value { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; font-size: .9rem; }
