@@ -20,7 +20,7 @@ HALF_LIFE = 1825 * 86_400
 SPLIT = 0.8
 
 
-class Known(NamedTuple):
+class ChoiceByHand(NamedTuple):
     """Of one choice: places of the person's acts before it, and of those that are known; the tables hold
     what is before `now` (s)."""
 
@@ -41,7 +41,7 @@ def rows() -> list[Row]:
     return found
 
 
-def prequential(acts: Sequence[Row], delay: str) -> list[Known]:
+def prequential(acts: Sequence[Row], delay: str) -> list[ChoiceByHand]:
     found = []
     for target in range(int(SPLIT * len(acts)), len(acts)):
         who, _, now = acts[target]
@@ -52,18 +52,18 @@ def prequential(acts: Sequence[Row], delay: str) -> list[Known]:
             known = [place for place in own if acts[place][2] < now]
         elif delay == "1event" and own:
             known, now = own[:-1], acts[own[-1]][2]
-        found.append(Known(target, own, known, now))
+        found.append(ChoiceByHand(target, own, known, now))
     return found
 
 
-def leave_one_out(acts: Sequence[Row], delay: str) -> tuple[list[Known], list[Row]]:
+def leave_one_out(acts: Sequence[Row], delay: str) -> tuple[list[ChoiceByHand], list[Row]]:
     """Also the acts that the tables are made of."""
     last = {who: place for place, (who, _, _) in enumerate(acts)}
     history = [it for place, it in enumerate(acts) if place not in last.values()]
     now, found = max(at for *_, at in history) + WEEK, []
     for who, target in last.items():
         own = [place for place in range(target) if acts[place][0] == who]
-        found.append(Known(target, own, own[:-1] if delay else own, now))
+        found.append(ChoiceByHand(target, own, own[:-1] if delay else own, now))
     return found, history
 
 
@@ -85,7 +85,9 @@ def lists(acts: Sequence[Row], now: int) -> dict[int, dict[int, float]]:
     return {it: {a: b / sum(s for _, s in of) for a, b in of} for it, of in best.items()}
 
 
-def ranked(choice: Known, acts: Sequence[Row], tables: Sequence[Row], seen: Seen) -> list[float]:
+def ranked(
+    choice: ChoiceByHand, acts: Sequence[Row], tables: Sequence[Row], seen: Seen
+) -> list[float]:
     """HR and NDCG of one choice, with what has no score tied at the end."""
     scores: dict[int, float] = defaultdict(float)
     shares = lists(tables, choice.now)
@@ -93,9 +95,9 @@ def ranked(choice: Known, acts: Sequence[Row], tables: Sequence[Row], seen: Seen
         for item, share in shares.get(acts[place][1], {}).items():
             scores[item] += 0.6**age * share
     had = {acts[place][1] for place in choice.own} if seen == "masked" else set()
-    left = {item: score for item, score in scores.items() if item not in had}
-    own = left.get(acts[choice.target][1], 0.0)
-    above = sum(score > own for score in left.values())
+    candidates = {item: score for item, score in scores.items() if item not in had}
+    own = candidates.get(acts[choice.target][1], 0.0)
+    above = sum(score > own for score in candidates.values())
     equal = 0 if own else ITEMS - len(had) - above - 1
     scored = Scored(np.array([above]), np.array([equal]))
     return [float(expected(metric, scored)[0]) for metric in ("hr", "ndcg")]
