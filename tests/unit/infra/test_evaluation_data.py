@@ -116,11 +116,12 @@ def test_a_lake_without_acts_is_refused(tmp_path: Path) -> None:
 
 
 READ = """
-import resource, sys
+import os, sys
+from infra.apps.bench.cpu import peak_memory
 from infra.apps.evaluate.data import acts_of, to_log
 acts = acts_of(sys.argv[1])
 log = to_log(acts, 1)
-print(len(acts.time), len(log.events[0]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+print(len(acts.time), len(log.events[0]), peak_memory(os.getpid()) >> 20)
 """
 
 
