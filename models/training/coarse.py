@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from models.arrays import F64, I64
 from models.evaluation.choices import Scored, expected
-from models.training.counting import MAX_RANK_COUNTED, MIXES, winner
+from models.training.counting import (
+    MAX_RANK_COUNTED,
+    MIXES,
+    STANDARD_ERRORS,
+    STANDARD_ERRORS_OF_MIXES,
+    winner,
+)
 from schemas.state.counting import Mix
 from schemas.state.tables import WINDOWS
 
@@ -63,7 +69,8 @@ def choose_weights(
     for name, values in VALUES.items():
         tried = {value: {**chosen, name: value} for value in dict.fromkeys((chosen[name], *values))}
         found = {value: _gains(of, _weights(default, its)) for value, its in tried.items()}
-        chosen[name] = winner(found, of.person, chosen[name])
+        errors = STANDARD_ERRORS_OF_MIXES if name == "mix" else STANDARD_ERRORS
+        chosen[name] = winner(found, of.person, chosen[name], errors)
     options: dict[str, Mapping[str, float]] = {
         "all": _weights(default, chosen),
         "without vectors": _weights(default, {**chosen, "vector": 0.0}),

@@ -36,6 +36,8 @@ ROUNDS: Final = 2
 """Times around all settings."""
 STANDARD_ERRORS: Final = 1.0
 """A value must win by so many."""
+STANDARD_ERRORS_OF_MIXES: Final = 2.0
+"""A mix must win by more: of fifteen one is the best by chance."""
 MIXES: Final[tuple[Mix, ...]] = tuple(
     tuple(float(n in chosen) for n in range(len(WINDOWS)))
     for size in range(1, len(WINDOWS) + 1)
@@ -108,11 +110,14 @@ def choose_counting(
 
 def choose_mix(gains_by_mix: Mapping[Mix, F64], person: I64, default: Mix) -> Mix:
     """The mix with the highest mean gain, by the rule above; `gains_by_mix[mix]` and `person` (n,)."""
-    return winner(gains_by_mix, person, default)
+    return winner(gains_by_mix, person, default, STANDARD_ERRORS_OF_MIXES)
 
 
-def winner(gains_of: Mapping[Option, F64], person: I64, default: Option) -> Option:
-    """The option with the highest mean of (n,) gains; `default` where that wins by `STANDARD_ERRORS` or less.
+def winner(
+    gains_of: Mapping[Option, F64], person: I64, default: Option, errors: float = STANDARD_ERRORS
+) -> Option:
+    """The option with the highest mean of (n,) gains; `default` where that wins by `errors` standard errors
+    or less.
 
     >>> even = np.arange(8) % 2.0
     >>> winner({"a": even, "b": even + np.arange(8) / 10}, np.arange(8), "a")
@@ -124,7 +129,7 @@ def winner(gains_of: Mapping[Option, F64], person: I64, default: Option) -> Opti
         return default
     best = max(gains_of, key=lambda option: float(gains_of[option].mean()))
     better, error = paired_difference(gains_of[best], gains_of[default], person)
-    return best if better > STANDARD_ERRORS * error and better > 0 else default
+    return best if better > errors * error and better > 0 else default
 
 
 def paired_difference(one: F64, other: F64, person: I64) -> tuple[float, float]:

@@ -27,8 +27,9 @@ class Counting(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     """"session": pairs within a session; "any": pairs with any of a person's latest actions."""
     fade: float = 0.6
     """Weight of an action in a person's interest over that of the next newer one, in co-visitation."""
-    window: Mix = (0.0, 1.0, 0.0, 0.0)
-    """The popularity that a recommendation looks at."""
+    window: Mix = (0.0, 1.0, 1.0, 1.0)
+    """The popularity that a recommendation looks at. On the histories of four sets this mix finds as much as
+    24 h alone, or up to three times as much."""
     strangers: Mix = (0.0, 1.0, 1.0, 1.0)
     """The same, for people without an interest."""
 
