@@ -249,7 +249,7 @@ def test_a_movielens_folder_is_imported(history: System, tmp_path: Path) -> None
     assert [(it["action"], it["title"], it["category"]) for it in recent] == [
         ("rated_down", "Worse", "Crime"),
         ("rate", "Bare", ""),
-        ("like", "Seven, the Film (1995)", "Crime"),
+        ("like", "Seven, the Film (1995)", "Thriller"),
     ]
 
 

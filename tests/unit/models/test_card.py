@@ -85,7 +85,7 @@ def test_a_card_says_what_the_manifest_says() -> None:
         "| events | 1,000 |",
         "| bots | 20,000 |",
         "| pairs | at any gap |",
-        "| popularity | 24h |",
+        "| popularity | 24h + 7d + 90d |",
         "| covisit | 75.0% |",
         "| ranker | 0.2100 | 0.1040 (0.0900 to 0.1200) |",
         "| category a\\|b &lt;i> | 0.800 (0.700 to ?) |",
