@@ -32,6 +32,7 @@ from schemas.control import Released
 from schemas.identity import item_hash
 from schemas.releases import ENCODER, HASHES, VECTORS, Space
 from schemas.slates import Slate
+from schemas.state.counting import BUILT_IN
 from schemas.times import iso
 from serving.decide import offline
 from serving.decide.case import Ask
@@ -65,18 +66,12 @@ def released(system: System, found: Dataset) -> Release:
         ENCODER: np.eye(content.DIM, dtype=np.float32),
     }
     space = Space(name="random", dim=content.DIM, items=len(hashes))
-    made = manifest(RELEASE, features=fitted.features, space=space)
+    # the counting in force, so that its promotion publishes no list anew beside the reads
+    made = manifest(RELEASE, features=fitted.features, space=space, counting=BUILT_IN)
     sha = save(settings.releases, made, arrays, fitted.export())
     loaded = artefact.load(settings.releases / RELEASE, sha)
     publish(settings, "release", RELEASE, Released(manifest_sha256=sha, counting=made.counting))
     serve(settings, RELEASE)
-    print(
-        "HELD",
-        __import__("infra.store.redis_client")
-        .store.redis_client.connect(settings)
-        .__enter__()
-        .hgetall(settings.keyspace.control_state()),
-    )
     wait_until(
         lambda: (read_json(system, "status")["serving"] or {}).get("release") == RELEASE,
         20,
