@@ -17,7 +17,7 @@ from flows.offline import history
 from infra.apps.demo import measure
 from infra.apps.demo import story as demo_story
 from infra.apps.demo.report import ARMS
-from infra.apps.evaluate.schedule import schedule
+from infra.apps.demo.schedule import schedule
 from infra.datasets.generated import generated
 from infra.local import home
 from infra.local.plan import python_path

@@ -14,11 +14,11 @@ from flows.offline import history
 from flows.offline.history import Log
 from infra.apps.demo import history as demo_import
 from infra.apps.demo import report, train
+from infra.apps.demo.arms import Read, play
+from infra.apps.demo.live import ReplayOutcome, Scored, replay
 from infra.apps.demo.numbers import settle_heap
 from infra.apps.demo.report import Report
-from infra.apps.evaluate.arms import Read, play
-from infra.apps.evaluate.live import ReplayOutcome, Scored, replay
-from infra.apps.evaluate.schedule import Schedule
+from infra.apps.demo.schedule import Schedule
 from infra.datasets.movielens import Dataset
 from infra.settings import Settings, signing_key
 from schemas.alphabet import Position

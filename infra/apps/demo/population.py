@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from infra.apps.demo.audience import Audience
+from infra.apps.demo.live import MAX_WAIT_MS, RETRY_SECONDS, Pacer
 from infra.apps.demo.seen import Seen
-from infra.apps.evaluate.live import MAX_WAIT_MS, RETRY_SECONDS, SLATE_SIZE, Pacer
+from infra.apps.replay.recipe import SLATE_SIZE
 from infra.client.answers import Answer
 from infra.client.client import Client, Timed
 from infra.client.errors import ApiError

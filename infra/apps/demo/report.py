@@ -13,13 +13,13 @@ from typing import Any, Final
 import msgspec
 from rich.table import Table
 
+from infra.apps.demo.arms import Arms
 from infra.apps.demo.figures import Experiment, Population
+from infra.apps.demo.live import ReplayOutcome, Scored
 from infra.apps.demo.numbers import mean, percentiles
+from infra.apps.demo.schedule import Schedule
 from infra.apps.demo.train import Trained
-from infra.apps.evaluate.arms import Arms
-from infra.apps.evaluate.live import SLATE_SIZE, ReplayOutcome, Scored
-from infra.apps.evaluate.repeats import REPEAT
-from infra.apps.evaluate.schedule import Schedule
+from infra.apps.replay.recipe import REPEAT, SLATE_SIZE
 from infra.datasets.movielens import Dataset
 from infra.terminal.text import table
 

@@ -15,8 +15,8 @@ from infra.apps.demo import crowd, panel, recipes, story, words
 from infra.apps.demo import report as reports
 from infra.apps.demo.measure import measure
 from infra.apps.demo.report import Report
-from infra.apps.evaluate import repeats
-from infra.apps.evaluate.schedule import Schedule, schedule
+from infra.apps.demo.schedule import Schedule, schedule
+from infra.apps.replay import recipe
 from infra.datasets.movielens import Dataset
 from infra.local import home
 from infra.local.system import System, running
@@ -86,7 +86,7 @@ def _print_figures(report: Report, dataset: Dataset, planned: Schedule, reporter
     real = dataset.source.startswith("MovieLens")
     for sentence in (
         words.verdict(report),
-        repeats.sentence(report.repeat),
+        recipe.sentence(report.repeat),
         words.release(report),
         words.caveat(planned, real),
         words.speed(report),

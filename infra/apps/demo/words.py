@@ -10,8 +10,8 @@ import numpy as np
 from infra.apps.demo.experiment import CONTROL, TREATMENT
 from infra.apps.demo.figures import Experiment
 from infra.apps.demo.report import Report
+from infra.apps.demo.schedule import Schedule
 from infra.apps.demo.train import Trained
-from infra.apps.evaluate.schedule import Schedule
 from infra.datasets.movielens import Rating
 
 BEFORE_CROWD: Final = (

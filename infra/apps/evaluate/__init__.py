@@ -1,1 +1,1 @@
-"""The recommender in process, from the log alone, compared with the running system."""
+"""What the product would have recommended on any data, in process: protocols, arms, figures, report."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from infra.apps.evaluate.answers import Answers
 from infra.apps.evaluate.ground import Ground, slates
-from infra.apps.evaluate.live import SLATE_SIZE
+from infra.apps.replay.recipe import SLATE_SIZE
 from models.arrays import F64, I64, Mask
 from models.evaluation import debiased
 from models.evaluation.choices import Scored, among_negatives, expected, gained

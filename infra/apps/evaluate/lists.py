@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 
 from infra.apps.evaluate.answers import Choice
-from infra.apps.evaluate.live import SLATE_SIZE
 from infra.apps.evaluate.protocols import delays
 from infra.apps.evaluate.protocols.plan import EvaluationPlan
 from infra.apps.evaluate.replay import Progress, Replay
+from infra.apps.replay.recipe import SLATE_SIZE
 from infra.datasets.acts import Acts
 from models.arrays import F64
 from models.release.release import Release

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from infra.apps.evaluate.live import SLATE_SIZE
 from infra.apps.evaluate.protocols.plan import sample
+from infra.apps.replay.recipe import SLATE_SIZE
 from infra.datasets.acts import Acts
 from models.aggregates.popularity import GAIN, HALF_LIVES
 from models.arrays import F64, I64

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from infra.apps.evaluate.live import SLATE_SIZE
+from infra.apps.replay.recipe import SLATE_SIZE
 from infra.apps.replay.scenes import FEATURES, RECIPE, Scene
 from models.arrays import I64, U64
 from models.evaluation.ranking import Lists, Ranks

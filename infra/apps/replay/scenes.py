@@ -14,6 +14,7 @@ import numpy as np
 from flows.offline.history import Cut, Log, State, fold_partition
 from flows.offline.records import recorded
 from infra.apps.replay.facts import FactsByTime
+from infra.apps.replay.recipe import PLACEMENT
 from infra.apps.replay.world import ReplayWorld
 from infra.settings import Settings
 from models.aggregates.tables import Tables
@@ -27,7 +28,7 @@ from serving.decide.person import Person, from_log
 from serving.world.index import SpaceIndex
 from serving.world.placements import BUILT_IN_RECIPES
 
-RECIPE: Final = BUILT_IN_RECIPES["replay"]
+RECIPE: Final = BUILT_IN_RECIPES[PLACEMENT]
 FEATURES: Final = tuple(column.name for column in COLUMNS)
 MAX_TABLE_UPDATES: Final = 60
 """Updates of the tables in one replay."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from flows.offline.history import Facts
-from infra.apps.evaluate.live import SLATE_SIZE
+from infra.apps.replay.recipe import SLATE_SIZE
 from models.aggregates.tables import Tables as Sums
 from schemas.state.facts import Delta
 from serving.decide.case import Ask, World

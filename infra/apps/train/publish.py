@@ -92,7 +92,7 @@ def _parent(settings: Settings, in_force: ReleaseControl, reporter: Reporter) ->
 def summary(trained: TrainedRelease, reporter: Reporter) -> None:
     """Prints the figures of the arms, the `repeat` that they hold for, how many actions nothing was learnt
     from, and the verdicts of the gate."""
-    from infra.apps.evaluate.repeats import REPEAT, sentence
+    from infra.apps.replay.recipe import REPEAT, sentence
     from infra.terminal.text import table
 
     rows = [

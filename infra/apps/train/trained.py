@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.apps.evaluate.repeats import REPEAT
+from infra.apps.replay.recipe import REPEAT
 from infra.apps.train.history import Coarse
 from models.evaluation.gate import COARSE, RANKER, RankingQuality, Verdict
 from models.evaluation.intervals import IntervalEstimate

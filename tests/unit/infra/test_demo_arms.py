@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from flows.offline.history import Cut, Facts, by_time, fold
-from infra.apps.evaluate.arms import Arms, Read, play
+from infra.apps.demo.arms import Arms, Read, play
 from infra.apps.replay.world import ReplayWorld
 from infra.settings import Settings
 from models.release import content

@@ -14,13 +14,13 @@ from rich.console import Console
 
 from infra.apps.demo import crowd, experiment, figures, panel, words
 from infra.apps.demo import report as demo_report
+from infra.apps.demo.arms import Arms
 from infra.apps.demo.crowd import Crowd
 from infra.apps.demo.experiment import NO_METRICS
+from infra.apps.demo.live import ReplayOutcome
 from infra.apps.demo.population import events_of, variant
+from infra.apps.demo.schedule import Schedule
 from infra.apps.demo.seen import Seen, Tally
-from infra.apps.evaluate.arms import Arms
-from infra.apps.evaluate.live import ReplayOutcome
-from infra.apps.evaluate.schedule import Schedule
 from infra.client.answers import Answer, Assigned, ExperimentMetrics, Freshness, Item, ServedBy
 from infra.datasets.movielens import Dataset, Film
 from models.simulator.people import Look

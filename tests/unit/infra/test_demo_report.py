@@ -12,11 +12,11 @@ import pytest
 
 from infra.apps.demo import report as demo_report
 from infra.apps.demo import train, words
+from infra.apps.demo.arms import Arms
+from infra.apps.demo.live import ReplayOutcome, Scored
 from infra.apps.demo.report import Report, Slates
+from infra.apps.demo.schedule import Schedule, ScheduledEvent
 from infra.apps.demo.train import Trained
-from infra.apps.evaluate.arms import Arms
-from infra.apps.evaluate.live import ReplayOutcome, Scored
-from infra.apps.evaluate.schedule import Schedule, ScheduledEvent
 from infra.apps.replay.world import Ids
 from infra.client import answers
 from infra.client.answers import Answer, Freshness, ServedBy

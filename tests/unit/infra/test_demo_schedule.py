@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
+from infra.apps.demo.live import MAX_BURST, Pacer
+from infra.apps.demo.schedule import schedule
 from infra.apps.demo.words import pace
-from infra.apps.evaluate.live import MAX_BURST, Pacer
-from infra.apps.evaluate.schedule import schedule
 from tests.support.demo_data import catalogue
 
 RATINGS = catalogue(people=10, each=20).ratings

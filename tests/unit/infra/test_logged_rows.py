@@ -14,8 +14,8 @@ from flows.offline.fold import Offline
 from flows.offline.history import Log
 from flows.people.batch import Decoded
 from flows.people.fold import VERSION
-from infra.apps.evaluate.live import SLATE_SIZE
 from infra.apps.replay.ranks import CandidateLists, ShownRanks
+from infra.apps.replay.recipe import SLATE_SIZE
 from infra.apps.replay.scenes import FEATURES, RECIPE, HeldOutChoice, TrainingReplay
 from infra.apps.train.log import cut
 from infra.settings import Settings

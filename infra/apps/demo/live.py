@@ -9,15 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from infra.apps.evaluate.schedule import ScheduledEvent
+from infra.apps.demo.schedule import ScheduledEvent
+from infra.apps.replay.recipe import PLACEMENT, SLATE_SIZE
 from infra.client.answers import Answer
 from infra.client.client import Client, Timed
 from infra.client.errors import ApiError
 from schemas.errors import FreshetError
 from schemas.times import iso
 
-PLACEMENT: Final = "replay"
-SLATE_SIZE: Final = 10
 MAX_PEOPLE: Final = 64
 """People who are replayed at the same time."""
 MAX_EVENTS_AHEAD: Final = 2_000

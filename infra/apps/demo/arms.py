@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from flows.offline.history import Cut, Facts, Log, State, by_time, fold
-from infra.apps.evaluate.live import PLACEMENT
+from infra.apps.replay.recipe import PLACEMENT
 from infra.apps.replay.world import Ids, ReplayWorld, in_time_order
 from infra.settings import Settings
 from models.release.release import Release

@@ -1,4 +1,4 @@
-"""After how long an evaluation shows an item again: the `repeat` of the placement that it asks."""
+"""The placement that a replay asks, how many items, and after how long it shows an item again."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Final
 
 import msgspec
 
-from infra.apps.evaluate.live import PLACEMENT
 from serving.world.placements import BUILT_IN_RECIPES
 
+PLACEMENT: Final = "replay"
+SLATE_SIZE: Final = 10
 REPEAT: Final[Mapping[str, str]] = msgspec.structs.asdict(BUILT_IN_RECIPES[PLACEMENT].repeat)
 """Kind of action -> how long after it an item may come back."""
 
