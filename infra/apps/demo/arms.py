@@ -12,16 +12,14 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from flows.offline.history import Cut, Facts, Log, State, by_time, fold
 from infra.apps.replay.recipe import PLACEMENT
+from infra.apps.replay.shown import unseen
 from infra.apps.replay.world import Ids, ReplayWorld, in_time_order
 from infra.settings import Settings
 from models.release.release import Release
 from schemas.events import Action
 from serving.decide import offline
-from serving.decide.case import World
 from serving.decide.person import EMPTY_PERSON, Person, from_log
 from serving.world.placements import BUILT_IN_RECIPES
 
@@ -116,14 +114,8 @@ def play(
         popular=in_order(popular),
         frozen=in_order(frozen),
         late_60s=in_order(late),
-        eligible=[_eligible(world, it.fresh) for it in people],
+        eligible=[unseen(world, it.fresh) for it in people],
     )
-
-
-def _eligible(world: World, person: Person) -> int:
-    """The items that the person has not seen."""
-    seen = np.unique(world.items.locate(person.seen["item"].astype(np.uint64)))
-    return world.items.count - int(world.items.in_catalogue[seen[seen > 0]].sum())
 
 
 def _start_of_minute(now: int) -> int:

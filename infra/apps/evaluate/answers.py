@@ -9,19 +9,16 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
+from infra.apps.replay.ranks import single_source
 from infra.apps.replay.recipe import SLATE_SIZE
 from infra.apps.replay.scenes import RECIPE
+from infra.apps.replay.shown import candidates, place, slate, unseen
 from models.arrays import I64
 from schemas.control import NEVER, Recipe, Repeat
-from serving.decide.case import Ask, Case, World
-from serving.decide.decide import decide
-from serving.decide.groups import choose, same_thing
+from serving.decide.case import World
 from serving.decide.person import Person
 from serving.decide.rank import rank
-from serving.decide.rules import eligible
-from serving.decide.score import score
-from serving.decide.sources import SOURCES, retrieve, shortlist
-from serving.world.catalogue import Slots
+from serving.decide.sources import SOURCES
 
 _AT_ONCE: Final = "0s"
 KEPT: Final = Repeat(view=_AT_ONCE, click=_AT_ONCE, purchase=_AT_ONCE)
@@ -70,45 +67,32 @@ class Answers:
     def put(self, n: int, choice: Choice, recipe: Recipe, *, whole: bool) -> None:
         """Answers choice `n` under `recipe`. `whole`: also in the order of all items."""
         world = replace(choice.world, recipe=recipe)
-        slots = slate(choice, world)
+        slots = slate(choice.person, world, choice.now)
         self.slates[n, : len(slots)] = slots
-        found = np.flatnonzero(same_thing(world.items, slots, choice.slot))
-        self.rank[n] = found[0] + 1 if len(found) else 0
+        at = place(world, slots, choice.slot)
+        self.rank[n] = 0 if at is None else at + 1
         if whole:
             self.full[n] = in_full(choice, world)
 
 
-def slate(choice: Choice, world: World) -> Slots:
-    page = decide(choice.person, world, Ask(now=choice.now, count=SLATE_SIZE), "none").items
-    return np.array([item.slot for item in page], np.int32)
-
-
 def in_full(choice: Choice, world: World) -> Full:
     """The choice in the ranker's order, before any cap. Items beyond the candidates are tied at its end."""
-    case = Case(choice.person, world, Ask(now=choice.now, count=SLATE_SIZE))
-    pool = retrieve(case, world.recipe.depth)
-    pool, kept, _ = choose(case, pool, eligible(case, pool.slots).kept)
-    ranked_from = score(case, pool, shortlist(pool, kept))
-    ranked = rank(case, pool, ranked_from)
-    items = eligible_items(choice, world)
-    slots = pool.slots[ranked_from.kept]
-    found = np.flatnonzero(same_thing(world.items, slots, choice.slot))
-    if not len(found):
+    case, pool, scored = candidates(choice.person, world, choice.now)
+    items, slots = eligible_items(choice, world), pool.slots[scored.kept]
+    at = place(world, slots, choice.slot)
+    if at is None:
         return Full(0, len(slots), max(0, items - len(slots) - 1), items)
-    at = int(found[0])
+    ranked = rank(case, pool, scored)
     scores = ranked.scores
-    place = int(np.flatnonzero(ranked.order == at)[0])
+    first = int(np.flatnonzero(ranked.order == at)[0])
     above, equal = int((scores > scores[at]).sum()), int((scores == scores[at]).sum()) - 1
-    return Full(place + 1, above, equal, items)
+    return Full(first + 1, above, equal, items)
 
 
 def eligible_items(choice: Choice, world: World) -> int:
     """The items of the catalogue that the recipe may show to the person."""
-    count = world.items.count
-    if world.recipe.repeat.click != NEVER:
-        return count
-    seen = np.unique(world.items.locate(choice.person.seen["item"].astype(np.uint64)))
-    return count - int(world.items.in_catalogue[seen[seen > 0]].sum())
+    masked = world.recipe.repeat.click == NEVER
+    return unseen(world, choice.person) if masked else world.items.count
 
 
 class Recipes(NamedTuple):
@@ -128,5 +112,4 @@ def recipes(seen: str) -> Recipes:
 def _single(product: Recipe) -> Iterator[tuple[str, Recipe]]:
     for source in SOURCES:
         if source.name not in _NEEDED:
-            weights = {source.name: 1.0}
-            yield source.name, msgspec.structs.replace(product, weights=weights, ranker=False)
+            yield source.name, single_source(source.name, product)

@@ -9,22 +9,17 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from infra.apps.replay.recipe import SLATE_SIZE
 from infra.apps.replay.scenes import FEATURES, RECIPE, Scene
+from infra.apps.replay.shown import candidates, place, slate
 from models.arrays import I64, U64
 from models.evaluation.ranking import Lists, Ranks
 from models.release.release import MAX_RANKED, Release
 from models.training.coarse import POPULAR_BY_WINDOW, Candidates
 from schemas.control import Recipe
-from serving.decide.case import Ask, Case
-from serving.decide.decide import decide
-from serving.decide.groups import choose, same_thing
+from serving.decide.case import Case
 from serving.decide.pool import Pool
 from serving.decide.rank import feature_rows
 from serving.decide.results import Scored
-from serving.decide.rules import eligible
-from serving.decide.score import score
-from serving.decide.sources import retrieve, shortlist
 from serving.world.index import SpaceIndex
 
 SINGLE_SOURCES: Final = ("covisit", "vector", "content", *POPULAR_BY_WINDOW)
@@ -107,26 +102,22 @@ class ShownRanks:
 
     def add(self, scene: Scene) -> None:
         target, person, scene_world = scene
-        items = scene_world.items
-        slot = int(items.locate(np.array([target.item], np.uint64))[0])
+        slot = int(scene_world.items.locate(np.array([target.item], np.uint64))[0])
         for name, (recipe, release, space) in self._arms.items():
             world = replace(scene_world, recipe=recipe)
             if release is not None:
                 world = replace(world, release=release, space=space or world.space)
-            ask = Ask(now=target.now, count=SLATE_SIZE)
-            page = decide(person, world, ask, "none").items
-            slots = np.array([item.slot for item in page], np.int32)
-            ranks = (np.flatnonzero(same_thing(items, slots, slot)) + 1).tolist()
-            self._found[name].append(ranks[0] if ranks else 0)
+            at = place(world, slate(person, world, target.now), slot)
+            self._found[name].append(0 if at is None else at + 1)
 
     @property
     def ranks(self) -> dict[str, Ranks]:
         return {name: np.array(ranks, np.int64) for name, ranks in self._found.items()}
 
 
-def single_source(source: str) -> Recipe:
-    """A recipe with one source, ranked by the column of that source."""
-    return msgspec.structs.replace(RECIPE, weights={source: 1.0}, ranker=False)
+def single_source(source: str, recipe: Recipe = RECIPE) -> Recipe:
+    """`recipe` with one source, ranked by the column of that source."""
+    return msgspec.structs.replace(recipe, weights={source: 1.0}, ranker=False)
 
 
 def coarse(weights: Mapping[str, float]) -> Recipe:
@@ -137,10 +128,6 @@ def _scored(scene: Scene) -> tuple[Case, Pool, Scored, int | None]:
     """The stages up to the coarse score, and the index of the choice, or of its variant, among the scored
     candidates."""
     target, person, world = scene
-    case = Case(person, world, Ask(now=target.now, count=SLATE_SIZE))
-    pool = retrieve(case, world.recipe.depth)
-    pool, kept, _ = choose(case, pool, eligible(case, pool.slots).kept)
-    scored = score(case, pool, shortlist(pool, kept))
+    case, pool, scored = candidates(person, world, target.now)
     slot = int(world.items.locate(np.array([target.item], np.uint64))[0])
-    there = np.flatnonzero(same_thing(world.items, pool.slots[scored.kept], slot))
-    return case, pool, scored, int(there[0]) if len(there) else None
+    return case, pool, scored, place(world, pool.slots[scored.kept], slot)
