@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from models.arrays import F64, I64
+from models.arrays import F64, I64, Mask
 from models.evaluation.ranking import MAX_RANK, Ranks
 
 NEGATIVES: Final = 100
@@ -54,6 +55,18 @@ class Scored(NamedTuple):
     def pessimistic(self) -> Ranks:
         """The rank if it came last among them."""
         return np.where(self.above < 0, 0, self.above + self.equal + 1)
+
+
+def compared(scores: NDArray[Any], choice: I64, own: NDArray[Any], there: Mask) -> Scored:
+    """The score `own` (G,) of each choice against those of its candidates, its own among them: `scores`
+    (rows,) and the choice of each, `choice` (rows,). `there` (G,): the choice is a candidate.
+
+    >>> compared(np.array([3.0, 2.0, 2.0]), np.zeros(3, np.int64), np.array([2.0]), np.array([True]))
+    Scored(above=array([1]), equal=array([1]))
+    """
+    above = np.bincount(choice, scores > own[choice], len(own)).astype(np.int64)
+    equal = np.bincount(choice, scores == own[choice], len(own)).astype(np.int64)
+    return Scored(np.where(there, above, -1), np.where(there, equal - 1, 0))
 
 
 def gain_at_ranks(name: str, cut: int = MAX_RANK) -> F64:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import F64, I64
-from models.evaluation.choices import Scored, expected
+from models.evaluation.choices import Scored, compared, expected
 from models.training.counting import (
     MAX_RANK_COUNTED,
     MIXES,
@@ -89,11 +89,8 @@ def scored(of: Candidates, weights: Mapping[str, float]) -> Scored:
     """How each target is scored among its candidates by the weighted sum of the columns."""
     scores = of.values @ np.array([weights.get(name, 0.0) for name in of.columns], np.float32)
     there = of.target >= 0
-    own = np.where(there, scores[of.target], np.float32(np.inf))
     choice = np.repeat(np.arange(len(of.size)), of.size)
-    above = np.bincount(choice, scores > own[choice], len(of.size)).astype(np.int64)
-    equal = np.bincount(choice, scores == own[choice], len(of.size)).astype(np.int64)
-    return Scored(np.where(there, above, -1), np.where(there, equal - 1, 0))
+    return compared(scores, choice, scores[of.target], there)
 
 
 def _gains(of: Candidates, weights: Mapping[str, float]) -> F64:

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from models.arrays import F64, I64, U64
-from models.evaluation.choices import Scored, expected
+from models.evaluation.choices import Scored, compared, expected
 from schemas.state.counting import BUILT_IN, LAG_POWERS, Counting, Mix
 from schemas.state.tables import WINDOWS, Gap
 
@@ -207,10 +207,7 @@ def _scored(stretch: Stretch, lists: _Shares, fade: float) -> Scored:
         return Scored(np.full(choices, -1), np.zeros(choices, np.int64))
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     found, choice = keys[at] == wanted, (keys >> _SHIFT).astype(np.int64)
-    own = totals[at][choice]
-    above = np.bincount(choice, totals > own, choices).astype(np.int64)
-    equal = np.bincount(choice, totals == own, choices).astype(np.int64)
-    return Scored(np.where(found, above, -1), np.where(found, equal - 1, 0))
+    return compared(totals, choice, totals[at], found)
 
 
 def _keys(upper: I64, lower: I64) -> U64:

@@ -16,7 +16,7 @@ import lightgbm
 import numpy as np
 
 from models.arrays import F64
-from models.evaluation.choices import Scored, expected
+from models.evaluation.choices import compared, expected
 from models.evaluation.ranking import FeatureRows, Lists, spread
 from models.training.onnx import export, in_float32
 
@@ -76,9 +76,8 @@ def fit(lists: Lists, features: Sequence[str], coarse: Mapping[str, float]) -> R
     gain = _train(lists, start, TREES // 2, weight).feature_importance("gain")
     keep = np.flatnonzero((gain > MIN_GAIN_SHARE * gain.sum()) | (start != 0))
     kept = lists._replace(rows=np.ascontiguousarray(lists.rows[:, keep]))
-    start = _start(lists, features, coarse)[keep]
     chosen = tuple(features[at] for at in keep.tolist())
-    return Ranker(chosen, start, in_float32(_train(kept, start, TREES, weight)))
+    return Ranker(chosen, start[keep], in_float32(_train(kept, start[keep], TREES, weight)))
 
 
 def _new_weight(lists: Lists, start: F64) -> float:
@@ -111,10 +110,8 @@ def _between(lists: Lists, first: int, end: int) -> Lists:
 def _gains(lists: Lists, scores: F64) -> F64:
     """(G,) NDCG of each list, in expectation over equal scores."""
     of_list = np.repeat(np.arange(len(lists.size)), lists.size)
-    own = scores[lists.target][of_list]
-    above = np.bincount(of_list, scores > own, len(lists.size)).astype(np.int64)
-    equal = np.bincount(of_list, scores == own, len(lists.size)).astype(np.int64)
-    return expected("ndcg", Scored(above, equal - 1))
+    every = np.ones(len(lists.size), np.bool_)
+    return expected("ndcg", compared(scores, of_list, scores[lists.target], every))
 
 
 def _start(lists: Lists, features: Sequence[str], coarse: Mapping[str, float]) -> F64:
