@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from infra.kafka_settings import KafkaSettings
 from infra.settings import (
     FILES,
     SECRETS,
@@ -73,17 +74,18 @@ def without_password(url: str) -> str:
 
 
 def descriptions() -> dict[str, str]:
-    """Field -> the text under it in the class `Settings`, which is its only place."""
+    """Field -> the text under it in the class `Settings` or its base, which is its only place."""
     import ast
     import inspect
 
-    (body,) = ast.parse(inspect.getsource(Settings)).body
-    assert isinstance(body, ast.ClassDef)
     found = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(words))):
-                found[name] = inspect.cleandoc(words).replace("``", "").replace("\n", " ")
+    for source in map(inspect.getsource, (KafkaSettings, Settings)):
+        (body,) = ast.parse(source).body
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(words))):
+                    found[name] = inspect.cleandoc(words).replace("``", "").replace("\n", " ")
     return found
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from infra.kafka_settings import KafkaSettings, refusal
 from infra.logs import LEVELS
 from infra.variables import is_service_link, refusal_of_unknown
 from schemas.errors import ConfigurationError
@@ -32,12 +33,10 @@ class BadSetting(ConfigurationError):
     """A setting cannot be used; the text names the variable and says what it takes."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Field ``x`` comes from the variable in `VARIABLES` (``FRESHET_X`` but for two), or from the file that
-    the variable in `FILES` names. `freshet config` prints the text under a field."""
+class Settings(KafkaSettings, frozen=True, kw_only=True):
+    """Field ``x`` comes from the variable in `VARIABLES` (``FRESHET_X``, but ``KAFKA_X`` and ``REDIS_URL``),
+    or from the file that the variable in `FILES` names. `freshet config` prints the text under a field."""
 
-    kafka_bootstrap: str = "127.0.0.1:9092"
-    """``host:port`` of brokers of Kafka, comma-separated."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     """``redis://``, ``rediss://`` or ``unix://``; for a cluster ``redis+cluster://host:port,host:port``."""
     data_dir: Path = Path(".freshet")
@@ -163,12 +162,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 VARIABLES: Final[Mapping[str, str]] = {
-    name: {"kafka_bootstrap": "KAFKA_BOOTSTRAP", "redis_url": "REDIS_URL"}.get(
-        name, f"FRESHET_{name.upper()}"
-    )
+    name: name.upper()
+    if name.startswith("kafka_") or name == "redis_url"
+    else f"FRESHET_{name.upper()}"
     for name in Settings.__struct_fields__
 }
-SECRETS: Final = ("token", "pseudonym_keys")
+SECRETS: Final = ("token", "pseudonym_keys", "kafka_sasl_password", "kafka_ssl_key_password")
 """Fields that are never shown."""
 FILES: Final[Mapping[str, str]] = {
     name: f"{VARIABLES[name]}_FILE" for name in (*SECRETS, "redis_url", "lake_url", "release_url")
@@ -245,6 +244,8 @@ def _mistyped(variable: str, text: str, kind: type) -> str:
             f"{variable} is what Kubernetes sets for a service of that name, and no port: set"
             " enableServiceLinks: false in the pod's spec, or name the service otherwise"
         )
+    if kind is bool:
+        return f"{variable} must be true or false"
     return f"{variable} must be of type {kind.__name__}"
 
 
@@ -299,6 +300,8 @@ def _check(settings: Settings) -> None:
             "FRESHET_TOPIC_PREFIX takes at most 32 of a-z, 0-9, '.', '_' and '-', such as shop.; leave it"
             " out for none"
         )
+    if sentence := refusal(settings):
+        raise BadSetting(sentence)
     if not _is_redis_url(settings.redis_url):
         raise BadSetting(
             "REDIS_URL takes redis://host:port/number, rediss://, unix://, or for a cluster"

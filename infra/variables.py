@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from typing import Final
 
 PREFIX: Final = "FRESHET_"
+KAFKA_PREFIXES: Final = ("KAFKA_SECURITY_", "KAFKA_SASL_", "KAFKA_SSL_")
+"""Of settings of Kafka's clients; other variables that begin with KAFKA_ belong to others."""
 OTHER_VARIABLES: Final[Mapping[str, str]] = {
     "FRESHET_URL": "where clients find the API",
     "FRESHET_BEAT": "what a supervisor asks a process for: signs of life",
@@ -20,7 +22,8 @@ _LINK_VALUE: Final = re.compile(r"(tcp|udp|sctp)://")
 
 
 def refusal_of_unknown(environment: Mapping[str, str], settings: Iterable[str]) -> str:
-    """A sentence about the first unknown variable that begins with `PREFIX`, with the nearest name.
+    """A sentence about the first unknown variable that begins with `PREFIX` or one of `KAFKA_PREFIXES`, with
+    the nearest name.
 
     "" where there is no such variable. What Kubernetes sets for a service named `freshet` is ignored.
 
@@ -28,10 +31,14 @@ def refusal_of_unknown(environment: Mapping[str, str], settings: Iterable[str]) 
     'FRESHET_TOKN is no setting, did you mean FRESHET_TOKEN? `freshet config` lists all of them'
     >>> refusal_of_unknown({"FRESHET_PORT_8080_TCP_PROTO": "tcp"}, ["FRESHET_TOKEN", "FRESHET_PORT"])
     ''
+    >>> refusal_of_unknown({"KAFKA_SASL_PASSWD": "s3cret", "KAFKA_HEAP_OPTS": ""}, ["KAFKA_SASL_PASSWORD"])
+    'KAFKA_SASL_PASSWD is no setting, did you mean KAFKA_SASL_PASSWORD? `freshet config` lists all of them'
     """
     accepted = {*settings, *OTHER_VARIABLES}
     for name in sorted(environment.keys() - accepted):
-        if name.startswith(PREFIX) and not is_service_link(name, environment[name]):
+        if name.startswith((PREFIX, *KAFKA_PREFIXES)) and not is_service_link(
+            name, environment[name]
+        ):
             return (
                 f"{name} is no setting{_nearest(name, accepted)} `freshet config` lists all of them"
             )
@@ -50,6 +57,7 @@ def _nearest(name: str, accepted: set[str]) -> str:
     """A question about the nearest accepted name; names are compared without the prefix that all have."""
     if (whole := name.removesuffix("_FILE")) in accepted:  # a setting that no file can give
         return f", did you mean {whole}?"
-    suffixes = [it.removeprefix(PREFIX) for it in accepted if it.startswith(PREFIX)]
-    found = get_close_matches(name.removeprefix(PREFIX), suffixes, n=1)
-    return f", did you mean {PREFIX}{found[0]}?" if found else ":"
+    prefix = PREFIX if name.startswith(PREFIX) else "KAFKA_"
+    suffixes = [it.removeprefix(prefix) for it in accepted if it.startswith(prefix)]
+    found = get_close_matches(name.removeprefix(prefix), suffixes, n=1)
+    return f", did you mean {prefix}{found[0]}?" if found else ":"
