@@ -109,6 +109,12 @@ class Settings(KafkaSettings, frozen=True, kw_only=True):
     """Most bytes that the spools under `data_dir` hold together of what the broker has not taken yet."""
     write_spool_bytes: int = 1 << 30
     """The same for what clients wrote while the broker was away; beyond it writes are refused with 503."""
+    connections: int = 4096
+    """Most connections of clients to one serving process; one more is answered 503. It keeps 128 of the files
+    that it may open (ulimit -n) for itself."""
+    connections_per_address: int = 1024
+    """Likewise, of one address (IPv6: of one network, /64); one more is answered 429. All that comes through
+    a proxy has the proxy's address. 0: no such bound."""
     metrics_port: int = 0
     """Port on which this process answers Prometheus; 0: none (serving also answers GET /metrics). With
     `freshet flows run people --workers N` it is the first process's, and each next one has the port above."""
@@ -276,10 +282,13 @@ def _check(settings: Settings) -> None:
         "spool_bytes",
         "write_spool_bytes",
         "poison_limit",
+        "connections",
     )
     for name in above_zero:
         if getattr(settings, name) <= 0:
             raise BadSetting(f"{VARIABLES[name]} must be above 0")
+    if settings.connections_per_address < 0:
+        raise BadSetting("FRESHET_CONNECTIONS_PER_ADDRESS must be 0 (no bound) or more")
     if not settings.cold_days >= 0:
         raise BadSetting("FRESHET_COLD_DAYS must be 0 (never) or more")
     for name in ("verify_seconds", "lake_keep_seconds"):

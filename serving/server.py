@@ -23,6 +23,8 @@ from infra.terminal.errors import in_one_line
 from schemas.errors import FreshetError
 from serving.app import create
 from serving.health import is_loading
+from serving.http.bounds import ConnectionLimits
+from serving.http.connections import Connections
 from serving.http.protocol import BoundedProtocol
 from serving.read.query import INSTEAD
 
@@ -50,6 +52,12 @@ def run(settings: Settings) -> None:
     heartbeat.start()
     listener = listen(settings.bind, settings.port)
     app = create(settings)
+    _Protocol.accepted = Connections(
+        ConnectionLimits(
+            connections=settings.connections,
+            connections_per_address=settings.connections_per_address,
+        )
+    )
     config = uvicorn.Config(
         app,
         loop="uvloop",

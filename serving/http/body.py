@@ -14,16 +14,15 @@ from starlette.requests import ClientDisconnect, Request
 from schemas.identity import check_id
 from schemas.reject import Rejected, from_validation
 from serving.http import media
+from serving.http.bounds import MAX_LENGTH_DIGITS, malformed_length
 from serving.http.codings import coding_of, inflate
-from serving.http.errors import Problem, malformed, too_large
+from serving.http.errors import malformed, too_large
 from serving.http.media import check_media_type
 from serving.http.registry import ID
 
 T = TypeVar("T")
 MAX_BODY_BYTES: Final = 1 << 20
 """Bytes: 1 MiB."""
-MAX_LENGTH_DIGITS: Final = 19
-"""Of Content-Length: the digits of the largest length that an HTTP parser takes."""
 UTF8_ONLY: Final = "A body must be in UTF-8."
 _TYPE: Final = b"content-type"
 _CODING: Final = b"content-encoding"
@@ -88,24 +87,25 @@ async def read_body(request: Request, *, lines: bool = False, limit: int = MAX_B
 
 
 async def _received(request: Request, limit: int) -> bytes:
-    chunks, size = [], 0
+    start, rest = b"", bytearray()
     try:
         async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
+            if len(start) + len(rest) + len(chunk) > limit:
                 raise too_large(limit)
-            chunks.append(chunk)
+            if start:
+                rest += chunk  # in place: a body may come in a million pieces
+            else:
+                start = chunk
     except ClientDisconnect:
         raise malformed("cut_short") from None
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return start + rest if rest else start
 
 
 def _content_length(value: bytes) -> int:
     """Bytes of Content-Length. Errors: `Problem` 400 for no number, or one of more than `MAX_LENGTH_DIGITS`
     digits, leading zeros included: int() takes no text of any length."""
     if len(value) > MAX_LENGTH_DIGITS or not value.isdigit():
-        detail = f"Content-Length must be a number of at most {MAX_LENGTH_DIGITS} digits."
-        raise Problem(400, "malformed", detail, [("Content-Length", "malformed")])
+        raise malformed_length()
     return int(value)
 
 

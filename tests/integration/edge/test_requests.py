@@ -11,8 +11,8 @@ from fastapi import FastAPI
 
 from infra.settings import Settings
 from serving.app import create
+from serving.http.bounds import MAX_HEADERS_BYTES, MAX_LINE_BYTES
 from serving.http.guard import Guarded
-from serving.http.protocol import MAX_HEAD_BYTES, MAX_TARGET_BYTES
 from tests.support.http import Server, ask, end_offset
 from tests.support.shops import logged
 
@@ -35,7 +35,7 @@ def answer_to(edge: Server, *pieces: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-@pytest.mark.parametrize("size", [MAX_TARGET_BYTES + 1, 1 << 20, 8 << 20])
+@pytest.mark.parametrize("size", [MAX_LINE_BYTES + 1, 1 << 20, 8 << 20])
 def test_a_request_line_that_is_too_long_is_a_problem(edge: Server, size: int) -> None:
     target = b"GET " + READ.encode() + b"&exclude=" + b"x" * size
     for end in (b" HTTP/1.1\r\nHost: x\r\n\r\n", b""):  # before it ends, too
@@ -79,7 +79,7 @@ def test_a_query_that_is_too_long_is_a_problem_on_every_route(edge: Server) -> N
 
 def test_headers_that_are_too_large_are_a_problem(edge: Server) -> None:
     start = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Large: "
-    large = b"x" * MAX_HEAD_BYTES
+    large = b"x" * MAX_HEADERS_BYTES
     many = b"".join(b"X-%d: %s\r\n" % (n, b"x" * 1000) for n in range(140))
     for pieces in (
         (start, large, b"\r\n\r\n"),
