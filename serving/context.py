@@ -19,6 +19,7 @@ from infra.store import redis_client
 from infra.version import RELEASE
 from schemas.alphabet import Millis
 from schemas.events import Scale
+from schemas.topics import EVENTS, ITEMS
 from serving.decide import columns
 from serving.edge.identity import People
 from serving.log.producer import LogProducer
@@ -33,6 +34,7 @@ from serving.state.followers import CatalogueFollower, ControlFollower, TablesFo
 from serving.state.generation import Generation
 from serving.state.idempotency import IdempotencyKeys
 from serving.state.lag import Lag
+from serving.state.log_end import LogEnd
 from serving.state.people import PersonReader
 from serving.state.probe import Probe
 from serving.state.releases import Releases
@@ -70,6 +72,7 @@ class Serving:
     generation: Generation = field(init=False)
     clock_check: ClockCheck = field(init=False)
     tallies: Tallies = field(init=False)
+    log_end: LogEnd = field(init=False)
     absent_items: AbsentItems = field(init=False)
     lag: Lag = field(init=False)
     compatibility: Compatibility = field(init=False)
@@ -87,7 +90,8 @@ class Serving:
         self.generation = Generation(self.redis, self.settings.keyspace)
         self.clock_check = ClockCheck(self.redis, lambda: self.clock(), self.metrics)
         self.tallies = Tallies(self.redis, self.generation, self.settings.partitions)
-        self.absent_items = AbsentItems(self.settings, self.redis)
+        self.log_end = LogEnd(self.settings, (EVENTS.name, ITEMS.name))
+        self.absent_items = AbsentItems(self.settings, self.redis, self.log_end)
         self.lag = Lag(self.settings, self.redis, self.generation, self.metrics)
         self.compatibility = Compatibility(self.settings, self.redis, self.generation, self.metrics)
         self.reader = PersonReader(
@@ -120,7 +124,7 @@ class Serving:
             producer = await LogProducer.open(settings)
             stack.push_async_callback(producer.close)
             serving = cls(settings, client, producer, people)
-            stack.push_async_callback(serving.absent_items.close)
+            stack.push_async_callback(serving.log_end.close)
             catalogue = CatalogueFollower(
                 client, settings.keyspace, serving.index, settings.partitions
             )
