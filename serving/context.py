@@ -95,7 +95,7 @@ class Serving:
         self.lag = Lag(self.settings, self.redis, self.generation, self.metrics)
         self.compatibility = Compatibility(self.settings, self.redis, self.generation, self.metrics)
         self.reader = PersonReader(
-            self.redis, self.generation, self.compatibility.report_unreadable
+            self.redis, self.generation, self.log_end, self.compatibility.report_unreadable
         )
         self.releases = Releases(
             self.settings, self.control, self.catalogue, self.metrics, columns.COLUMN_NAMES

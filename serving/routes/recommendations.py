@@ -52,7 +52,7 @@ _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
     ),
     "max_wait_ms": (
         {"type": "integer", "minimum": 0, "maximum": query.MAX_WAIT_MS, "default": 150},
-        "How long `after` waits at most.",
+        "How long `after` waits at most. What the log does not have is not waited for: `stale` at once.",
     ),
     "explain": ({"enum": list(query.EXPLAIN), "default": "reason"}, "full: scope explain."),
     "personalized": (

@@ -12,20 +12,18 @@ from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from infra.backoff import Pauses
 from infra.store import redis_client
 from schemas.alphabet import Position, Pseudonym
 from schemas.keys import Keyspace
 from serving.decide.person import STORED_FIELDS, Blobs, Person, StoreDown, Unreadable, decode
+from serving.state.fences import FenceWatch, Waited
 from serving.state.generation import Generation
+from serving.state.log_end import LogEnd
 
 STORE_TIMEOUT_SECONDS: Final = 2.0
 """How long a read waits for a store that does not answer."""
 STORE_REST_SECONDS: Final = 0.25
 """How long no read is sent to a store that failed."""
-_MIN_PAUSE_SECONDS: Final = 0.002
-_MAX_PAUSE_SECONDS: Final = 0.010
-_PAUSE_FACTOR: Final = 1.2
 _KEYS_PER_PERSON: Final = len(STORED_FIELDS)
 _PendingRead = tuple[list[bytes], asyncio.Future[Blobs]]
 UnreadableCallback = Callable[[Pseudonym, int, Unreadable], None]
@@ -49,9 +47,11 @@ class PersonReader:
         self,
         redis: Redis,
         generation: Generation,
+        log_end: LogEnd,
         on_unreadable: UnreadableCallback = lambda *_: None,
     ) -> None:
         self._redis, self._generation, self._on_unreadable = redis, generation, on_unreadable
+        self._fences = FenceWatch(self._mget, generation, log_end)
         self._pending: list[_PendingRead] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._down_until = 0.0
@@ -59,8 +59,6 @@ class PersonReader:
     async def read(self, person: Pseudonym, partition: int) -> Person:
         """The state of `person`. Errors: `StoreDown`, `Unreadable`."""
         loop = asyncio.get_running_loop()
-        if loop.time() < self._down_until:
-            raise StoreDown("failed a moment ago")
         answer: asyncio.Future[Blobs] = loop.create_future()
         if not self._pending:
             loop.call_soon(self._send)
@@ -72,18 +70,18 @@ class PersonReader:
             raise
 
     async def read_after(self, person: Pseudonym, after: Position, max_wait_ms: int) -> TimedRead:
-        """Reads until the fence is past `after`, at most `max_wait_ms`. Errors: `StoreDown`, `Unreadable`."""
+        """Reads until the fence is past `after`, at most `max_wait_ms`; not so long where the log has no
+        record there. Errors: `StoreDown`, `Unreadable`."""
         loop = asyncio.get_running_loop()
-        start, waited = loop.time(), 0.0
-        pauses = Pauses(_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS, _PAUSE_FACTOR)
+        start, waited, why = loop.time(), 0.0, Waited.PASSED
         while True:
             state = await self.read(person, after.partition)
-            if state.fence is not None and state.fence.offset > after.offset:
-                return TimedRead(state, round(waited * 1000), False)
+            # a look saw the fence of one generation, and this read may be of the next
+            fresh = state.fence is not None and state.fence.offset > after.offset
             remaining = max_wait_ms / 1000 - waited
-            if remaining <= 0:
-                return TimedRead(state, round(waited * 1000), True)
-            await asyncio.sleep(min(next(pauses), remaining))
+            if fresh or remaining <= 0 or why is Waited.NO_RECORD:
+                return TimedRead(state, round(waited * 1000), not fresh)
+            why = await self._fences.wait(after, remaining)
             waited = loop.time() - start
 
     def _send(self) -> None:
@@ -93,19 +91,28 @@ class PersonReader:
         task.add_done_callback(self._tasks.discard)
 
     async def _fetch(self, pending: list[_PendingRead]) -> None:
-        keys = [key for keys_of_person, _ in pending for key in keys_of_person]
         try:
-            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
-                values: list[Any] = await redis_client.mget_async(self._redis, keys)
-        except Exception as error:  # any error: no read may wait for ever
-            self._down_until = asyncio.get_running_loop().time() + STORE_REST_SECONDS
+            values = await self._mget([key for keys, _ in pending for key in keys])
+        except StoreDown as error:
             for _, answer in pending:
                 if not answer.done():
-                    answer.set_exception(StoreDown(type(error).__name__))
+                    answer.set_exception(StoreDown(str(error)))
             return
         for n, (_, answer) in enumerate(pending):
             if not answer.done():  # else the client disconnected
                 answer.set_result(values[n * _KEYS_PER_PERSON : (n + 1) * _KEYS_PER_PERSON])
+
+    async def _mget(self, keys: list[bytes]) -> list[Any]:
+        """Errors: `StoreDown`."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._down_until:
+            raise StoreDown("failed a moment ago")
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
+                return await redis_client.mget_async(self._redis, keys)
+        except Exception as error:  # any error: no read may wait for ever
+            self._down_until = loop.time() + STORE_REST_SECONDS
+            raise StoreDown(type(error).__name__) from None
 
 
 def stored_keys(person: Pseudonym, partition: int, keyspace: Keyspace) -> list[bytes]:

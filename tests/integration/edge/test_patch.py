@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,10 +19,13 @@ from infra.apps.inspect.held import item_held
 from infra.cli.main import cli
 from infra.local import services
 from infra.local.system import System
+from infra.settings import signing_key
 from infra.store import redis_client
+from serving.read.query import MAX_WAIT_MS
 from tests.support.http import Answer, Server, ask, serving
 
 ITEMS = 60
+CALLERS = 20
 PATCHED = "patch_of_unknown_item"
 
 
@@ -29,12 +33,14 @@ PATCHED = "patch_of_unknown_item"
 def second(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A serving process of the same installation, with a folder of its own."""
     home = tmp_path_factory.mktemp("second")
-    key = system.settings.data_dir / "signing.key"
-    own = home / "data"
-    own.mkdir()
-    if key.exists():
-        (own / key.name).write_bytes(key.read_bytes())
-    settings = msgspec.structs.replace(system.settings, port=0, metrics_port=0, data_dir=own)
+    number, key = signing_key(system.settings)
+    settings = msgspec.structs.replace(
+        system.settings,
+        port=0,
+        metrics_port=0,
+        data_dir=home / "data",
+        pseudonym_keys=f"{number}:{key.hex()}",
+    )
     with serving(settings, home / "log") as server:
         yield server
 
@@ -218,3 +224,31 @@ def test_null_blanks_lists_and_dates_as_shops_have_them(system: System) -> None:
     row = json.dumps({"user_id": "u", "category": "film"}).encode()
     shown = of(system, "POST", "/v1/recommendations", row).json["items"]
     assert "oz" in {item["item_id"] for item in shown}
+
+
+@pytest.mark.parametrize("times", [200, pytest.param(10_000, marks=pytest.mark.check)])
+def test_what_one_process_acknowledged_the_other_reads(
+    system: System, second: Server, times: int
+) -> None:
+    """Each write is read with its position, through the process that did not take it. A stale answer is
+    right only where the fold took longer than the read may wait."""
+
+    def write_and_read(caller: int) -> None:
+        with connected(system) as one, contextlib.closing(second.connect()) as other:
+            for n in range(times // CALLERS):
+                person = f"reader-{caller}-{n % 5}"
+                event = {"user_id": person, "item_id": "tent", "action": "view"}
+                writer, reader = (one, other) if n % 2 else (other, one)
+                written = ask(writer, "POST", "/v1/events", event)
+                assert written.status == 202, written.body
+                [position] = written.json["positions"]
+                query = f"user_id={person}&count=1&after={position}&max_wait_ms={MAX_WAIT_MS}"
+                waited_ms = MAX_WAIT_MS
+                while waited_ms >= MAX_WAIT_MS:
+                    read = ask(reader, "GET", f"/v1/recommendations?{query}")
+                    assert read.status == 200, read.body
+                    stale, waited_ms = (read.json["freshness"][it] for it in ("stale", "waited_ms"))
+                assert not stale, position
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        list(pool.map(write_and_read, range(CALLERS)))

@@ -26,6 +26,7 @@ from schemas.alphabet import Pseudonym
 from schemas.keys import PLAIN
 from schemas.state import fences
 from serving.state import generation
+from serving.state.log_end import LogEnd
 from serving.state.people import PersonReader
 from tests.flows.faults import traffic, whole_log
 from tests.support.running import fold_people, send_events
@@ -108,6 +109,6 @@ async def read(settings: Settings, who: Pseudonym, partition: int) -> int:
     follows = generation.Generation(client, settings.keyspace)
     await follows._try_refresh()
     assert follows.ready
-    found = await PersonReader(client, follows).read(who, partition)
+    found = await PersonReader(client, follows, LogEnd(settings, ())).read(who, partition)
     await client.aclose()
     return int(found.row["newest"])

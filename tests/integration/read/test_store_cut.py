@@ -14,6 +14,7 @@ from infra.store import redis_client
 from schemas.alphabet import Pseudonym
 from serving.decide.person import StoreDown
 from serving.state.generation import Generation
+from serving.state.log_end import LogEnd
 from serving.state.people import PersonReader
 from tests.chaos.proxy import HOST, Proxies
 
@@ -24,7 +25,10 @@ PERSON = Pseudonym("0" * 32)
 async def read_while_it_breaks(settings: Settings, proxies: Proxies) -> Counter[str]:
     """Reads while connections are reset and refused in turns. Answers the outcomes of the reads."""
     client = redis_client.connect_async(settings)
-    reader, results = PersonReader(client, Generation(client, settings.keyspace)), Counter[str]()
+    reader, results = (
+        PersonReader(client, Generation(client, settings.keyspace), LogEnd(settings, ())),
+        Counter[str](),
+    )
     for n in range(READS):
         if n % 20 == 0:
             proxies.adjust("redis", is_open=n % 40 != 0, cut=True)

@@ -1,0 +1,154 @@
+"""Waits until the fences of partitions pass positions: one look at the store for all who wait.
+
+While anybody waits, one MGET reads the fences of the partitions that are waited for, every few
+milliseconds. Nobody waits: nothing is read. Of a position that stays ahead of its fence the broker is asked
+whether the log has a record there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Any, Final
+
+import msgspec
+
+from infra.backoff import Pauses
+from schemas.alphabet import Position
+from schemas.state import fences
+from schemas.topics import EVENTS
+from serving.decide.person import StoreDown
+from serving.state.generation import Generation
+from serving.state.log_end import LogEnd
+
+MIN_PAUSE_SECONDS: Final = 0.0025
+"""Between two looks while somebody began to wait a moment ago."""
+MAX_PAUSE_SECONDS: Final = 0.010
+PAUSE_FACTOR: Final = 1.02
+"""The pause has doubled after 35 looks, about 0.13 s, in which nobody began to wait."""
+ASK_AFTER_SECONDS: Final = 0.015
+"""How long a position is waited for before the broker is asked whether it has that record."""
+ASK_AGAIN_SECONDS: Final = 1.0
+"""As `ASK_AFTER_SECONDS`, where the broker did not answer; and where its log was longer than that before,
+since it may have been made anew."""
+FetchValues = Callable[[list[bytes]], Awaitable[list[Any]]]
+"""The values of keys, in order. Errors: `StoreDown`."""
+
+
+class Waited(Enum):
+    """Why a wait ended."""
+
+    PASSED = 1
+    """A fence was past the position."""
+    NO_RECORD = 2
+    """The log ends at or before the position, as the broker said after the wait began."""
+    TOO_LONG = 3
+
+
+class _Waiter:
+    __slots__ = ("answer", "ask_at", "offset")
+
+    def __init__(self, offset: int, ask_at: float) -> None:
+        self.offset, self.ask_at = offset, ask_at
+        self.answer: asyncio.Future[Waited] = asyncio.get_running_loop().create_future()
+
+    def end(self, why: Waited) -> None:
+        if not self.answer.done():
+            self.answer.set_result(why)
+
+    def fail(self, why: str) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(StoreDown(why))
+
+
+class FenceWatch:
+    """The fences of `people` in the live generation. Belongs to one event loop."""
+
+    def __init__(self, fetch: FetchValues, generation: Generation, log_end: LogEnd) -> None:
+        self._fetch, self._generation, self._log_end = fetch, generation, log_end
+        self._waiters: dict[int, set[_Waiter]] = {}
+        """By partition; none is empty."""
+        self._pauses = Pauses(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS, PAUSE_FACTOR)
+        self._ends: dict[int, int] = {}
+        """Partition -> the end offset that was answered last. It delays a question, and ends no wait."""
+        self._looking: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+
+    async def wait(self, position: Position, seconds: float) -> Waited:
+        """Waits for the fence of the position's partition, at most `seconds`. Errors: `StoreDown`."""
+        loop = asyncio.get_running_loop()
+        existed = position.offset < self._ends.get(position.partition, 0)
+        ask_at = loop.time() + (ASK_AGAIN_SECONDS if existed else ASK_AFTER_SECONDS)
+        waiter = _Waiter(position.offset, ask_at)
+        waiters = self._waiters.setdefault(position.partition, set())
+        waiters.add(waiter)
+        self._pauses.reset()
+        if self._looking is None:
+            self._looking = loop.create_task(self._look())
+        timer = loop.call_later(seconds, waiter.end, Waited.TOO_LONG)
+        try:
+            return await waiter.answer
+        finally:
+            timer.cancel()
+            waiters.discard(waiter)
+            if not waiters and self._waiters.get(position.partition) is waiters:
+                del self._waiters[position.partition]
+
+    async def _look(self) -> None:
+        try:
+            while self._waiters:
+                await asyncio.sleep(next(self._pauses))
+                if self._waiters:
+                    await self._compare()
+                    self._ask_where_due()
+        finally:
+            self._looking = None
+
+    async def _compare(self) -> None:
+        """Reads the fences that are waited for, once, and ends the waits for what they are past."""
+        partitions, keyspace = [*self._waiters], self._generation.keyspace
+        try:
+            values = await self._fetch([keyspace.fence("people", it) for it in partitions])
+        except StoreDown as error:
+            for waiters in self._waiters.values():
+                for waiter in waiters:
+                    waiter.fail(str(error))
+            return
+        for partition, value in zip(partitions, values, strict=True):
+            fence = _offset(value)
+            for waiter in self._waiters.get(partition, ()):
+                if waiter.offset < fence:
+                    waiter.end(Waited.PASSED)
+
+    def _ask_where_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        due = any(it.ask_at <= now for waiters in self._waiters.values() for it in waiters)
+        if due and self._asking is None:
+            self._asking = loop.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        """Asks where the log ends, and ends the waits that began before, for records that it lacks."""
+        before = {partition: [*waiters] for partition, waiters in self._waiters.items()}
+        try:
+            end_offsets = await self._log_end.ask() or {}
+        finally:
+            self._asking = None
+        again = asyncio.get_running_loop().time() + ASK_AGAIN_SECONDS
+        for partition, waiters in before.items():
+            end = end_offsets.get((EVENTS.name, partition))
+            if end is not None:
+                self._ends[partition] = end
+            for waiter in waiters:
+                waiter.ask_at = again
+                if end is not None and waiter.offset >= end:
+                    waiter.end(Waited.NO_RECORD)
+
+
+def _offset(value: bytes | None) -> float:
+    """The offset before which all is folded; infinity where it cannot be read: the person's read says so."""
+    try:
+        return fences.decode(value).offset if value else 0
+    except (ValueError, msgspec.MsgspecError):
+        return float("inf")
