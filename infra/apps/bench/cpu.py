@@ -23,17 +23,19 @@ PACKAGES: Final = (
     "uvicorn",
 )
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+_SCHEDULED: Final = 2
+"""Low bits of the id of a process's CPU clock, as clock_getcpuclockid(3) makes it: CPUCLOCK_SCHED."""
 
 
-def cpu_seconds(pid: int, proc: Path = Path("/proc")) -> float:
-    """User and system time of a process so far, in s over all its threads; 0 where it has ended."""
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far, in s over all its threads, those that ended too; 0 where it has ended.
+
+    Its clock counts ns, utime and stime of proc(5) hundredths of a second.
+    """
     try:
-        text = (proc / str(pid) / "stat").read_text()
+        return time.clock_gettime(~pid << 3 | _SCHEDULED)
     except OSError:
         return 0.0
-    # a process may be called ") ": fields count from the last bracket (proc(5): utime is the 14th)
-    fields = text.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def peak_memory(pid: int, proc: Path = Path("/proc")) -> int:
@@ -58,6 +60,16 @@ def per_event(
 ) -> dict[str, float]:
     """Microseconds of CPU an event cost each component."""
     return {name: round((after[name] - before[name]) * 1e6 / events, 2) for name in before}
+
+
+def without_idle(
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    idle: Mapping[str, float],
+    seconds: float,
+) -> dict[str, float]:
+    """`after` less what each component would have used in `seconds` without work; `idle`: in cores."""
+    return {name: max(before[name], after[name] - idle[name] * seconds) for name in before}
 
 
 class Neighbours:

@@ -10,7 +10,7 @@
  *   load reads  --host H --port P --rate R --seconds S --connections C --paths FILE
  *   load closed --host H --port P          --seconds S --connections C --paths FILE
  *   load events --host H --port P --rate R --seconds S --connections C --bodies FILE
- *               [--probe-every N --probe-path '/v1/recommendations?user_id=%s&count=10']
+ *               [--probe-every N --probe-path '/v1/recommendations?user_id=%s&count=10' [--timeline FILE]]
  *   any: [--warmup S] [--header 'K: V']... [--timeout-ms 10000]   reads, events: [--poisson] [--seed N]
  *   events: [--post-path /v1/events] [--max-wait-ms 1000] [--give-up-ms 10000]
  *
@@ -18,7 +18,8 @@
  * so give as many bodies as POSTs where the server tells repeated event ids apart.
  * Every N-th POST is a probe: its 202 names a position, and the same connection asks for the user's
  * recommendations `after` it until they include it. FRESHNESS is the time from the POST's first byte
- * written to the last byte of that answer.
+ * written to the last byte of that answer. --timeline writes a line for each of them: the position, and when
+ * the first byte was written, the 202 was read and the answer was, in ns of CLOCK_MONOTONIC.
  *
  * One JSON object on stdout, about what was due after the warm-up. Times are in milliseconds,
  * percentiles exact (nearest rank over all samples) and of 2xx answers only: a fast refusal must not
@@ -68,6 +69,7 @@ struct conn {
     const struct line *line;
     bool counted, wrote, again;             /* due after the warm-up; a byte went out; sent twice */
     int64_t due, attempt_at, first_at;      /* first_at: just before the first byte was written */
+    int64_t taken_at;                       /* a probe: when its 202 was read */
     char *out, *in;
     size_t out_len, off, in_len, in_cap;
     /* the answer so far: */
@@ -80,7 +82,7 @@ struct conn {
 
 static struct {
     enum mode mode;
-    const char *host, *file, *post_path, *probe_path;
+    const char *host, *file, *post_path, *probe_path, *timeline;
     double port, rate, seconds, warmup, connections, probe_every, max_wait_ms, timeout_ms, give_up_ms, seed;
     bool poisson;
     char headers[8192];
@@ -101,6 +103,7 @@ static struct {
     struct samples latency, freshness;
     uint64_t errors[ERRORS], scheduled, sent, completed, in_window, probes, retries, reopened, queued, answers;
     int64_t behind;
+    FILE *timeline;
 } g;
 
 static int64_t now_ns(void) {
@@ -437,6 +440,9 @@ static void checked(struct conn *c, int64_t now) {
     if (c->status != 200) return fail(c, MALFORMED, now);
     if (included(c)) {
         if (c->counted) push(&g.freshness, now - c->first_at);
+        if (c->counted && g.timeline)
+            fprintf(g.timeline, "%s %jd %jd %jd\n", c->position, (intmax_t)c->first_at, (intmax_t)c->taken_at,
+                    (intmax_t)now);
         return release(c, now);
     }
     if ((double)(now - c->first_at) > opt.give_up_ms * (double)MS) return fail(c, TIMEOUT, now);
@@ -448,6 +454,7 @@ static void start_checking(struct conn *c, int64_t now) {
     if (c->counted) g.probes++;
     if (!take_position(c)) return fail(c, MALFORMED, now);
     c->kind = CHECK;
+    c->taken_at = now;
     write_check(c);
     check(c, now);
 }
@@ -728,6 +735,7 @@ static const struct option {
     {"--post-path", EVENTS, false, &opt.post_path, NULL, 0, 0, false},
     {"--probe-every", EVENTS, false, NULL, &opt.probe_every, 0, 1e9, true},
     {"--probe-path", EVENTS, false, &opt.probe_path, NULL, 0, 0, false},
+    {"--timeline", EVENTS, false, &opt.timeline, NULL, 0, 0, false},
     {"--max-wait-ms", EVENTS, false, NULL, &opt.max_wait_ms, 0, 600000, true},
     {"--give-up-ms", EVENTS, false, NULL, &opt.give_up_ms, 1, 600000, false},
 };
@@ -768,6 +776,7 @@ static void check_options(void) {
     check_target("--post-path", opt.post_path);
     if (opt.probe_every > 0 && !opt.probe_path) refuse("--probe-every needs --probe-path.");
     if (opt.probe_path) check_target("--probe-path", opt.probe_path);
+    if (opt.timeline && !opt.probe_path) refuse("--timeline needs --probe-path.");
     if (opt.probe_path && !strstr(opt.probe_path, "%s")) refuse("--probe-path needs %%s where the user id goes.");
 }
 
@@ -844,6 +853,8 @@ int main(int argc, char **argv) {
     write_tail();
     resolve();
     prepare();
+    if (opt.timeline && !(g.timeline = fopen(opt.timeline, "w")))
+        refuse("cannot write '%s': %s.", opt.timeline, strerror(errno));
     g.epoll = epoll_create1(EPOLL_CLOEXEC);
     g.timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     struct epoll_event timer = {.events = EPOLLIN, .data.ptr = NULL};
@@ -854,6 +865,7 @@ int main(int argc, char **argv) {
     loop();
     close_books();
     report(cpu_us() - cpu);
+    if (g.timeline && fclose(g.timeline)) refuse("cannot write '%s': %s.", opt.timeline, strerror(errno));
     free_all();
     return 0;
 }

@@ -20,6 +20,8 @@ COMPILERS: Final = ("cc", "gcc", "clang")
 CONNECTIONS: Final = 256
 """The kernel spreads connections over the workers by a hash: many are spread evenly, few are not."""
 GRACE_SECONDS: Final = 30.0
+PATIENCE_MS: Final = 30_000
+"""For the answer to a POST, and for a read that includes it: a full server is measured, not given up on."""
 
 
 class NotMeasured(FreshetError):
@@ -56,6 +58,8 @@ class Probing(NamedTuple):
 
     every: int
     path: str = "/v1/recommendations?user_id=%s&count=10"
+    timeline: Path | None = None
+    """A file to write: a line a probe, as `load.c` says."""
 
 
 class Generator(NamedTuple):
@@ -76,11 +80,18 @@ class Generator(NamedTuple):
         return self._run("closed", "--paths", file, None, seconds, connections)
 
     def events(
-        self, bodies: Iterable[tuple[str, str]], rate: float, seconds: float, probing: Probing
+        self,
+        bodies: Iterable[tuple[str, str]],
+        rate: float,
+        seconds: float,
+        probing: Probing | None = None,
     ) -> dict[str, Any]:
-        """POSTs of (user, JSON) at a constant rate, and how soon reads include them."""
+        """POSTs of (user, JSON) at a constant rate, and with `probing` how soon reads include them."""
         file = self._file("bodies", (f"{user}\t{body}" for user, body in bodies))
-        more = ("--probe-every", str(probing.every), "--probe-path", probing.path)
+        more = ["--timeout-ms", str(PATIENCE_MS), "--give-up-ms", str(PATIENCE_MS)]
+        if probing:
+            more += ["--probe-every", str(probing.every), "--probe-path", probing.path]
+            more += ["--timeline", str(probing.timeline)] if probing.timeline else []
         return self._run("events", "--bodies", file, rate, seconds, more=more)
 
     def _file(self, name: str, lines: Iterable[str]) -> Path:
@@ -104,7 +115,7 @@ class Generator(NamedTuple):
         command += ["--connections", str(connections), *more]
         if rate is not None:
             command += ["--rate", f"{rate:g}"]
-        limit = seconds + self.warmup + GRACE_SECONDS
+        limit = seconds + self.warmup + PATIENCE_MS / 1000 + GRACE_SECONDS
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, check=False, timeout=limit
@@ -117,12 +128,12 @@ class Generator(NamedTuple):
         return report
 
 
-def step(report: dict[str, Any]) -> RateStep:
+def step(report: dict[str, Any], percentile: str = "p95") -> RateStep:
     """The report of a generator as a step of the search for the best rate."""
-    p95 = report["latency_ms"]["p95"]
+    tail = report["latency_ms"][percentile]
     return RateStep(
         report["rate"],
         report["requests_per_s"],
-        float("inf") if p95 is None else p95,
+        float("inf") if tail is None else tail,
         sum(report["errors"].values()),
     )

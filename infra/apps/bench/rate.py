@@ -20,11 +20,12 @@ _MAX_STEPS: Final = 30
 
 
 class RateStep(NamedTuple):
-    """One measurement: requested and reached rate in requests/s, p95 of latency in ms, errors."""
+    """One measurement: requested and reached rate in requests/s, a percentile of latency in ms,
+    errors."""
 
     rate: float
     reached: float
-    p95_ms: float
+    tail_ms: float
     errors: int
 
 
@@ -37,7 +38,7 @@ Measure = Callable[[float], RateStep]
 
 def holds(step: RateStep, limit_ms: float) -> bool:
     return (
-        not step.errors and step.p95_ms < limit_ms and step.reached >= MIN_REACHED_SHARE * step.rate
+        not step.errors and step.tail_ms < limit_ms and step.reached >= MIN_REACHED_SHARE * step.rate
     )
 
 
@@ -96,12 +97,12 @@ def _confirm(measure: Measure, rate: float, limit_ms: float, repeats: int) -> li
 
 def medians(steps: Sequence[RateStep]) -> RateStep:
     """The median of each column."""
-    rate, reached, p95, errors = (median(column) for column in zip(*steps, strict=True))
-    return RateStep(rate, reached, p95, math.ceil(errors))
+    rate, reached, tail, errors = (median(column) for column in zip(*steps, strict=True))
+    return RateStep(rate, reached, tail, math.ceil(errors))
 
 
 def _lowest(step: RateStep) -> str:
     return (
         f"not even {step.rate:g} requests/s were held: {step.reached:.0f}/s answered,"
-        f" p95 {step.p95_ms:.0f} ms, {step.errors} errors"
+        f" tail latency {step.tail_ms:.0f} ms, {step.errors} errors"
     )

@@ -83,6 +83,10 @@ def test_the_command_line_is_the_generators_own(tmp_path: Path) -> None:
     assert "--rate" not in generator.closed(["/a"], 2, 8)["said"]
     said = generator.events([("u1", "{}")], 1000, 5, Probing(50))["said"]
     assert "--probe-every 50 --probe-path /v1/recommendations?user_id=%s&count=10" in said
+    assert "--timeline" not in said
+    said = generator.events([("u1", "{}")], 1000, 5, Probing(50, timeline=tmp_path / "seen"))["said"]
+    assert f"--timeline {tmp_path / 'seen'}" in said
+    assert "--probe-every" not in generator.events([("u1", "{}")], 1000, 5)["said"]
     assert (tmp_path / "bodies").read_text() == "u1\t{}\n"
 
 
@@ -96,9 +100,10 @@ def test_a_report_becomes_a_step() -> None:
     report = {
         "rate": 100,
         "requests_per_s": 99.5,
-        "latency_ms": {"p95": 12.5},
+        "latency_ms": {"p95": 12.5, "p99": 20.0},
         "errors": {"timeout": 1, "status_5xx": 2},
     }
     assert step(report) == (100, 99.5, 12.5, 3)
+    assert step(report, "p99").tail_ms == 20.0
     report["latency_ms"] = {"p95": None}
-    assert step(report).p95_ms == float("inf")
+    assert step(report).tail_ms == float("inf")

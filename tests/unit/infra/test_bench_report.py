@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -222,13 +226,23 @@ def test_marks_count_as_reached(figure: Figure) -> None:
     assert grade(figure, figure.floor + worse) == "below"
 
 
-def test_cpu_is_read_whatever_the_name_of_the_process(tmp_path: Path) -> None:
-    fields = " ".join(str(number) for number in range(3, 53))
-    (tmp_path / "7").mkdir()
-    (tmp_path / "7" / "stat").write_text(f"7 (a) b (c)) {fields}\n")
-    ticks = 100
-    assert cpu.cpu_seconds(7, tmp_path) == pytest.approx((14 + 15) / ticks, rel=0.5)
-    assert cpu.cpu_seconds(8, tmp_path) == 0.0
+def test_the_cpu_of_a_process_is_that_of_all_its_threads() -> None:
+    mine = cpu.cpu_seconds(os.getpid())
+    busy = threading.Thread(target=sum, args=(range(200_000),))
+    busy.start()
+    busy.join()
+    used = time.process_time()
+    assert mine < cpu.cpu_seconds(os.getpid())
+    assert used <= cpu.cpu_seconds(os.getpid()) <= time.process_time()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert cpu.cpu_seconds(ended.pid) == 0.0
+
+
+def test_what_a_process_uses_without_work_is_not_the_works() -> None:
+    before, after = {"edge": 1.0, "redis": 1.0}, {"edge": 3.0, "redis": 1.01}
+    idle = {"edge": 0.1, "redis": 0.1}
+    assert cpu.without_idle(before, after, idle, 5.0) == {"edge": 2.5, "redis": 1.0}
 
 
 def test_cpu_per_event_is_the_difference() -> None:

@@ -460,6 +460,21 @@ def test_freshness_is_the_time_until_a_read_includes_the_event(load: Path, tmp_p
     assert all("after=2%3A" in r.target and "&max_wait_ms=1000" in r.target for r in gets)
 
 
+def test_the_timeline_of_a_probe_names_its_position_and_three_times(
+    load: Path, tmp_path: Path
+) -> None:
+    seen = tmp_path / "timeline"
+    more = ["--probe-every", "4", "--timeline", str(seen)]
+    report, _ = run(load, Log(0.05), *events(bodies(tmp_path, "u1"), 100, 0.2, 20, *more))
+    lines = [line.split() for line in seen.read_text().splitlines()]
+    assert len(lines) == report["freshness_ms"]["n"] == 5
+    assert {position.partition(":")[0] for position, *_ in lines} == {"2"}
+    times = [[int(it) for it in rest] for _, *rest in lines]
+    assert all(first < taken < fresh for first, taken, fresh in times)
+    slowest = max(fresh - first for first, _, fresh in times)
+    assert slowest == pytest.approx(report["freshness_ms"]["max"] * 1e6, abs=1e3)
+
+
 def test_a_probe_asks_again_until_included(load: Path, tmp_path: Path) -> None:
     more = ["--probe-every", "5", "--max-wait-ms", "30"]
     report, _ = run(load, Log(0.2), *events(bodies(tmp_path, "u1"), 50, 0.4, 10, *more))
@@ -544,6 +559,7 @@ def test_a_spooled_event_has_no_position_to_wait_for(load: Path, tmp_path: Path)
         ),
         ("events {all} --bodies {dir}/path", "line 1 of '{dir}/path' is not 'user_id TAB json'."),
         ("events {all} --bodies {dir}/tabs --probe-every 5", "--probe-every needs --probe-path."),
+        ("events {all} --bodies {dir}/tabs --timeline t", "--timeline needs --probe-path."),
         (
             "events {all} --bodies {dir}/tabs --probe-path /x",
             "--probe-path needs %s where the user id goes.",
