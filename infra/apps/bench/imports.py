@@ -94,7 +94,7 @@ def _twice(system: System, file: Path, count: int) -> Imported:
     end_offsets = {
         p: end for p, (_, end) in offsets(system.settings, [EVENTS.name])[EVENTS.name].items()
     }
-    bare = bare_consumer(system.settings, end_offsets)
+    bare = bare_consumer(system.settings, end_offsets).records_per_s
     first_seconds, again_seconds = first.summary["seconds"], again.summary["seconds"]
     return Imported(count / first_seconds, count / again_seconds, bare, cpu_us)
 

@@ -38,7 +38,9 @@ Measure = Callable[[float], RateStep]
 
 def holds(step: RateStep, limit_ms: float) -> bool:
     return (
-        not step.errors and step.tail_ms < limit_ms and step.reached >= MIN_REACHED_SHARE * step.rate
+        not step.errors
+        and step.tail_ms < limit_ms
+        and step.reached >= MIN_REACHED_SHARE * step.rate
     )
 
 

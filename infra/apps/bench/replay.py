@@ -35,27 +35,36 @@ class Run(NamedTuple):
     cpu_us: dict[str, float]
 
 
+class Consumed(NamedTuple):
+    """A log as a bare kafka-python consumer reads and drops it: records/s, and µs of CPU a record."""
+
+    records_per_s: float
+    cpu_us: float
+
+
 class ReplayFigures(NamedTuple):
     runs: list[Run]
-    ceiling: list[float]
-    """Events/s of a bare kafka-python consumer that reads the same log and drops it."""
+    ceiling: list[Consumed]
+    """Of the same log, before each run."""
     log: audience.WrittenLog
     partitions: int
 
 
-def bare_consumer(settings: Settings, end_offsets: dict[int, int]) -> float:
-    """Records/s of our consumer from the first to the last record, which it drops."""
+def bare_consumer(settings: Settings, end_offsets: dict[int, int]) -> Consumed:
+    """Our consumer from the first to the last record, which it drops, in this process."""
     consumer = kafka_client.consumer(settings)
     try:
         consumer.assign([topic_partition(settings, EVENTS.name, p) for p in end_offsets])
         consumer.seek_to_beginning()
-        remaining, read, began = sum(end_offsets.values()), 0, 0.0
+        remaining, read, began, used = sum(end_offsets.values()), 0, 0.0, 0.0
         while remaining > 0:
             got = sum(map(len, consumer.poll(1000).values()))
             remaining -= got
             read += got if began else 0
-            began = began or time.perf_counter()
-        return read / (time.perf_counter() - began)
+            if not began:
+                began, used = time.perf_counter(), time.process_time()
+        cpu_us = (time.process_time() - used) * 1e6 / max(1, read)
+        return Consumed(read / (time.perf_counter() - began), cpu_us)
     finally:
         consumer.close()
 

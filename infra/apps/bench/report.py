@@ -7,11 +7,17 @@ from statistics import median
 from typing import Any, Final, NamedTuple
 
 from infra.apps.bench import report_rounds
-from infra.apps.bench.figures import FIGURES, VERIFY, Row, row
+from infra.apps.bench.figures import FIGURES, READS_P95, VERIFY, Row, row
+from infra.apps.bench.freshness import FreshRuns
 from infra.apps.bench.imports import Imports
-from infra.apps.bench.live import Fresh, Reads
+from infra.apps.bench.reads import Reads
 from infra.apps.bench.rounds import Rounds
 from infra.apps.bench.verify import Verified
+from infra.apps.bench.writes import remarks as writes_remarks
+from infra.apps.bench.writes import report as writes_report
+from infra.apps.bench.writes.components import Components
+from infra.apps.bench.writes.post import Posts
+from infra.apps.bench.writes.report import medians
 
 BUSY_CORES: Final = 0.1
 """Cores that other programs may use before the report mentions them."""
@@ -23,6 +29,7 @@ REQUIRED_KEYS: Final = (
     "reads",
     "ratio_to_bare",
     "redis_bytes_per_user",
+    *writes_report.KEYS,
 )
 """Keys that the report always has, null where a benchmark was skipped."""
 
@@ -32,37 +39,41 @@ class Results(NamedTuple):
 
     rounds: Rounds | None = None
     verified: Sequence[Verified] | None = None
-    fresh: Mapping[str, Sequence[Fresh]] | None = None
+    posts: Posts | None = None
+    fresh: FreshRuns | None = None
+    components: Components | None = None
+    rollup: Mapping[str, Sequence[float]] | None = None
     reads: Reads | None = None
     imports: Imports | None = None
 
 
 def report(results: Results) -> dict[str, Any]:
     """The whole report except machine and versions."""
-    rounds, verified, fresh, reads, imports = results
-    made: dict[str, Any] = dict.fromkeys(REQUIRED_KEYS)
+    rounds, verified, fresh = results.rounds, results.verified, results.fresh
+    reads, imports = results.reads, results.imports
+    made: dict[str, Any] = dict.fromkeys(REQUIRED_KEYS) | writes_report.report(results)
     cpu: dict[str, float] = {}
     if rounds:
         runs_ = rounds.replay.runs
         made["replay_events_per_s"] = round(median(run.events_per_s for run in runs_), 1)
-        cpu |= _medians([run.cpu_us for run in runs_])
+        cpu |= medians([run.cpu_us for run in runs_])
         made |= report_rounds.report(rounds)
     if verified:
         made["verify"] = _verify(verified)
     if fresh:
-        made["freshness_ms"] = {
-            name: {"p50": _median(runs, lambda it: it.p50), "p99": _median(runs, lambda it: it.p99)}
-            for name, runs in fresh.items()
-        }
-        live = {name: _medians([run.cpu_us for run in runs]) for name, runs in fresh.items()}
-        cpu |= {"edge": live["5000"]["edge"], "edge_single": live["1000"]["edge"]}
-        made["freshness"] = {name: _fresh(runs, live[name]) for name, runs in fresh.items()}
+        made["freshness_ms"] = writes_report.freshness(fresh)
+        details = made["freshness"] = writes_report.freshness_details(fresh)
+        # with its probes: `post` has the cost of a POST that nobody reads
+        single, many = (details[name]["cpu_us_per_event"]["edge"] for name in ("1000", "5000"))
+        cpu |= {"edge": many, "edge_single": single}
     if reads:
+        steady = [it.latency_ms for it in reads.steady]
         made["reads"] = {
-            "at_300": {f"{name}_ms": value for name, value in _medians(reads.steady).items()},
+            "at_300": _latency(steady),
+            "at_300_neighbours": _latency(reads.beside) if reads.beside else None,
             "best": {
                 "requests_per_s": _median(reads.best, lambda it: it.reached),
-                "p95_ms": _median(reads.best, lambda it: it.p95_ms),
+                "p95_ms": _median(reads.best, lambda it: it.tail_ms),
             },
             "bare_route": {"requests_per_s": _median(reads.bare, lambda it: it.reached)},
         }
@@ -71,8 +82,12 @@ def report(results: Results) -> dict[str, Any]:
         made["redis_bytes_per_user"] = reads.bytes_per_user
         made["redis_bytes_per_user_with_everything"] = reads.all_bytes_per_user
         made["swap"] = reads.swap._asdict()
-        made["read_cpu_us_per_request"] = reads.cpu_us
-        made["noise"] = {"reads_at_300": reads.steady, "best": _plain(reads.best)}
+        made["read_cpu_us_per_request"] = medians([it.cpu_us for it in reads.steady])
+        made["noise"] = {
+            "reads_at_300": steady,
+            "reads_at_300_neighbours": reads.beside,
+            "best": _plain(reads.best),
+        }
     if imports:
         made["import"] = _imports(imports)
     made["cpu_us_per_event"] = cpu or None
@@ -81,14 +96,13 @@ def report(results: Results) -> dict[str, Any]:
 
 def rows(results: Results) -> list[Row]:
     """The figures of the benchmarks that ran, in the order of `FIGURES`."""
-    rounds, verified, fresh, reads, imports = results
-    lines = list(report_rounds.rows(rounds)) if rounds else []
-    if verified:
-        lines.append(row(VERIFY, [run.events_per_s for run in verified]))
+    reads, imports = results.reads, results.imports
+    lines = list(report_rounds.rows(results.rounds)) if results.rounds else []
+    if results.verified:
+        lines.append(row(VERIFY, [run.events_per_s for run in results.verified]))
+    lines += writes_report.rows(results)
     measured: list[Sequence[float]] = [
-        [run.p99 for run in fresh["1000"]] if fresh else (),
-        [run.p99 for run in fresh["5000"]] if fresh else (),
-        [run["p95"] for run in reads.steady] if reads else (),
+        [run.latency_ms["p95"] for run in reads.steady] if reads else (),
         [step.reached for step in reads.best] if reads else (),
         [reads.bytes_per_user] if reads else (),
         [reads.swap.errors + reads.swap.mixed] if reads else (),
@@ -96,7 +110,7 @@ def rows(results: Results) -> list[Row]:
         [100 * it.again / it.bare for it in imports.runs] if imports else (),
         [imports.memory_bytes / 1e6] if imports else (),
     ]
-    figures = FIGURES[FIGURES.index(VERIFY) + 1 :]
+    figures = FIGURES[FIGURES.index(READS_P95) :]
     return lines + [row(it, of) for it, of in zip(figures, measured, strict=True) if of]
 
 
@@ -106,19 +120,26 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
     if report["replay_events_per_s"]:
         said += report_rounds.remarks(report)
     if report["cpu_us_per_event"]:
-        said.append(f"CPU per event, µs: {_listed(report['cpu_us_per_event'])}.")
+        said.append(f"CPU per event, µs: {writes_remarks.listed(report['cpu_us_per_event'])}.")
     if imported := report.get("import"):
         said.append(
             f"An import of {imported['lines']:,} events does {imported['events_per_s']:,.0f} events/s with"
             f" the whole system up, the same file again {imported['again_lines_per_s']:,.0f} lines/s; a bare"
             f" consumer of the same minutes {imported['bare_consumer_events_per_s']:,.0f} records/s. CPU per"
-            f" imported event, µs: {_listed(imported['cpu_us_per_event'])}."
+            f" imported event, µs: {writes_remarks.listed(imported['cpu_us_per_event'])}."
         )
+    said += writes_remarks.remarks(report)
     if report["reads"]:
+        beside = report["reads"]["at_300_neighbours"]
         said.append(
             f"A bare route of the same workers holds"
             f" {report['reads']['bare_route']['requests_per_s']:,.0f} requests/s: reads are"
             f" {report['ratio_to_bare']:.0%} of it."
+            + (
+                f" Reads at 300/s beside busy loops: p95 {beside['p95_ms']:.1f} ms."
+                if beside
+                else ""
+            )
         )
         swap = report["swap"]
         said.append(
@@ -134,10 +155,6 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _listed(cpu_us: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {us:g}" for name, us in cpu_us.items())
-
-
 def _verify(runs: Sequence[Verified]) -> dict[str, Any]:
     return {
         "events_per_s": _median(runs, lambda it: it.events_per_s),
@@ -148,14 +165,6 @@ def _verify(runs: Sequence[Verified]) -> dict[str, Any]:
     }
 
 
-def _fresh(runs: Sequence[Fresh], cpu: Mapping[str, float]) -> dict[str, Any]:
-    return {
-        "runs": [{"p50": it.p50, "p99": it.p99, "probes": it.probes} for it in runs],
-        "post_p99_ms": _median(runs, lambda it: it.post_p99),
-        "cpu_us_per_event": dict(cpu),
-    }
-
-
 def _imports(imports: Imports) -> dict[str, Any]:
     return {
         "events_per_s": _median(imports.runs, lambda it: it.first),
@@ -163,7 +172,7 @@ def _imports(imports: Imports) -> dict[str, Any]:
         "bare_consumer_events_per_s": _median(imports.runs, lambda it: it.bare),
         "movielens_memory_bytes": imports.memory_bytes,
         "lines": imports.lines,
-        "cpu_us_per_event": _medians([it.cpu_us for it in imports.runs]),
+        "cpu_us_per_event": medians([it.cpu_us for it in imports.runs]),
         "runs": _plain(imports.runs),
     }
 
@@ -172,8 +181,8 @@ def _plain(steps: Iterable[Any]) -> list[dict[str, Any]]:
     return [step._asdict() for step in steps]
 
 
-def _medians(many: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: round(median(one[name] for one in many), 2) for name in many[0]}
+def _latency(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {f"{name}_ms": value for name, value in medians(runs).items()}
 
 
 def _median(runs: Sequence[Any], what: Callable[[Any], float]) -> float:

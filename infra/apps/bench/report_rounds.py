@@ -64,7 +64,8 @@ def remarks(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _replay(replay: ReplayFigures) -> dict[str, Any]:
-    rate, bare = median(it.events_per_s for it in replay.runs), median(replay.ceiling)
+    rate = median(it.events_per_s for it in replay.runs)
+    bare = median(it.records_per_s for it in replay.ceiling)
     return {
         "runs": [round(it.events_per_s, 1) for it in replay.runs],
         "bare_consumer_events_per_s": round(bare, 1),

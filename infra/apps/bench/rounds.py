@@ -57,7 +57,10 @@ def _round(at: Logged, benchmarks: Collection[str], rounds: Rounds, announce: An
     ceiling.append(bare_consumer(at.settings, at.log.end_offsets))
     empty(at)
     runs.append(replay(at))
-    announce(f"replay {runs[-1].events_per_s:,.0f} events/s (a bare consumer: {ceiling[-1]:,.0f})")
+    announce(
+        f"replay {runs[-1].events_per_s:,.0f} events/s"
+        f" (a bare consumer: {ceiling[-1].records_per_s:,.0f})"
+    )
     if "lake" in benchmarks:
         rounds.lake.append(bench_lake.beside(at))
         announce(f"replay beside the lake's writing {rounds.lake[-1].events_per_s:,.0f} events/s")

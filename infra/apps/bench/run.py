@@ -15,16 +15,36 @@ if TYPE_CHECKING:
     from infra.apps.bench.load import Generator
     from infra.apps.bench.report import Results
 
-BENCHMARKS: Final = ("replay", "lake", "rebuild", "verify", "freshness", "reads", "import")
+BENCHMARKS: Final = (
+    "replay",
+    "lake",
+    "rebuild",
+    "verify",
+    "post",
+    "freshness",
+    "cpu",
+    "rollup",
+    "reads",
+    "import",
+)
+LOADED: Final = {"post", "freshness", "cpu", "reads"}
+"""Benchmarks under the load generator."""
+NEIGHBOURS: Final = 2
 REPORT: Final = "loop.json"
 Announce = Callable[[str], None]
 
 
 def run(
-    chosen: tuple[str, ...], data_dir: Path, seconds: float, repeats: int, announce: Announce
+    chosen: tuple[str, ...],
+    data_dir: Path,
+    seconds: float,
+    repeats: int,
+    announce: Announce,
+    neighbours: int = NEIGHBOURS,
 ) -> tuple[dict[str, Any], list[Row]]:
-    """Runs the `chosen` benchmarks and writes the report to `bench/loop.json` in `data_dir`. Gives the report
-    and the rows of its table. Errors: `NoService`, `NotMeasured`, `NotInstalled`, `home.Unusable`."""
+    """Runs the `chosen` benchmarks and writes the report to `bench/loop.json` in `data_dir`. `neighbours`:
+    busy loops beside which freshness and reads are measured again. Gives the report and its table's rows.
+    Errors: `NoService`, `NotMeasured`, `NotInstalled`, `home.Unusable`."""
     from infra.apps.bench import cpu, report
     from infra.apps.bench.services import clean_environment
     from infra.local.home import prepare_folder
@@ -34,8 +54,9 @@ def run(
     data_dir = prepare_folder(data_dir)
     folder = data_dir / "bench"
     with _scratch(folder) as scratch:
-        results = _measure(chosen, data_dir, scratch, seconds, repeats, announce)
+        results = _measure(chosen, data_dir, scratch, seconds, repeats, neighbours, announce)
     document = report.report(results) | _context(seconds, repeats, time.monotonic() - began)
+    document["neighbours"] = neighbours
     document["machine"] = {**cpu.machine(), "cores_used_by_others": others.cores()}
     _write(folder / REPORT, document)
     return document, list(report.rows(results))
@@ -47,32 +68,47 @@ def _measure(
     scratch: Path,
     seconds: float,
     repeats: int,
+    neighbours: int,
     announce: Announce,
 ) -> Results:
-    from infra.apps.bench import imports, live, rounds, verify
+    from infra.apps.bench import freshness, imports, reads, rounds, verify
     from infra.apps.bench.report import Results
+    from infra.apps.bench.writes import components, post, rollup
     from infra.apps.train.needs import check_installed
 
-    shared_log = verified = fresh = reads = imported = None
+    made = Results()
     if "reads" in chosen:  # a missing package is reported before anything is measured
         check_installed()
     generator = _generator(chosen, data_dir, scratch)
     if set(chosen) & set(rounds.ONE_LOG):
-        shared_log = rounds.measure(scratch / "replay", chosen, repeats, announce)
+        measured = rounds.measure(scratch / "replay", chosen, repeats, announce)
+        made = made._replace(rounds=measured)
     if "verify" in chosen:
-        verified = verify.measure(scratch / "verify", repeats, announce)
+        made = made._replace(verified=verify.measure(scratch / "verify", repeats, announce))
+    if generator and "post" in chosen:
+        posts = post.measure(scratch / "post", generator, seconds, repeats, announce)
+        made = made._replace(posts=posts)
     if generator and "freshness" in chosen:
-        fresh = live.freshness(scratch / "freshness", generator, seconds, repeats, announce)
+        fresh = freshness.freshness(
+            scratch / "freshness", generator, seconds, repeats, neighbours, announce
+        )
+        made = made._replace(fresh=fresh)
+    if generator and "cpu" in chosen:
+        by_component = components.measure(scratch / "cpu", generator, seconds, repeats, announce)
+        made = made._replace(components=by_component)
+    if "rollup" in chosen:
+        made = made._replace(rollup=rollup.measure(repeats, announce))
     if generator and "reads" in chosen:
-        reads = live.reads(scratch / "reads", generator, seconds, repeats, announce)
+        of_reads = reads.reads(scratch / "reads", generator, seconds, repeats, neighbours, announce)
+        made = made._replace(reads=of_reads)
     if "import" in chosen:
-        imported = imports.measure(scratch / "import", repeats, announce)
-    return Results(shared_log, verified, fresh, reads, imported)
+        made = made._replace(imports=imports.measure(scratch / "import", repeats, announce))
+    return made
 
 
 def _generator(chosen: tuple[str, ...], data_dir: Path, scratch: Path) -> Generator | None:
     """The load generator, compiled first: a missing compiler is reported before anything is measured."""
-    if not {"freshness", "reads"} & set(chosen):
+    if not LOADED & set(chosen):
         return None
     from infra.apps.bench.load import Generator, build
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from infra.local import home
 from infra.local.plan import Plan, child_environment, plan, programs
 from infra.local.supervisor import Supervisor, last_line
 from infra.settings import FILES, VARIABLES, Settings
+from infra.signals import die_with_parent
 from infra.variables import PREFIX
 
 SERVICES: Final = ("broker", "redis", "setup")
@@ -87,6 +90,19 @@ def wait(
             raise NotMeasured(f"{what} within {_TIMEOUT_SECONDS:.0f} s")
         time.sleep(_POLL_SECONDS)
     return value
+
+
+@contextmanager
+def busy_loops(count: int) -> Iterator[None]:
+    """`count` processes that use all the CPU they get, at normal priority, as other programs do."""
+    command = [sys.executable, "-c", "while True: pass"]
+    loops = [subprocess.Popen(command, preexec_fn=die_with_parent()) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for it in loops:
+            it.kill()
+            it.wait()
 
 
 def clean_environment() -> None:

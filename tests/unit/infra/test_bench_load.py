@@ -84,7 +84,9 @@ def test_the_command_line_is_the_generators_own(tmp_path: Path) -> None:
     said = generator.events([("u1", "{}")], 1000, 5, Probing(50))["said"]
     assert "--probe-every 50 --probe-path /v1/recommendations?user_id=%s&count=10" in said
     assert "--timeline" not in said
-    said = generator.events([("u1", "{}")], 1000, 5, Probing(50, timeline=tmp_path / "seen"))["said"]
+    said = generator.events([("u1", "{}")], 1000, 5, Probing(50, timeline=tmp_path / "seen"))[
+        "said"
+    ]
     assert f"--timeline {tmp_path / 'seen'}" in said
     assert "--probe-every" not in generator.events([("u1", "{}")], 1000, 5)["said"]
     assert (tmp_path / "bodies").read_text() == "u1\t{}\n"

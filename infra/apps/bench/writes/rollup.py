@@ -1,0 +1,76 @@
+"""The roll-up's work for an entry of the delta log, by the number of items that its tables hold.
+
+In this process: tables that have listed all items apply entries of `EVENTS` actions without pairs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from infra.apps.bench.live import Announce
+from models.aggregates.tables import Tables
+from models.arrays import U64
+from schemas.state.facts import Actions, Delta, Listings
+
+ITEMS: Final = (10_000, 1_000_000)
+EVENTS: Final = 4
+"""Of an entry: what a batch of `people` holds at some hundred events/s."""
+ENTRIES: Final = 40
+"""Of a run."""
+_TIME: Final = 1_760_000_000
+_VIEW: Final = 0
+
+
+def measure(
+    repeats: int, announce: Announce = lambda line: None, items: tuple[int, ...] = ITEMS
+) -> dict[str, list[float]]:
+    """µs of CPU an entry, `repeats` runs by number of items."""
+    found: dict[str, list[float]] = {}
+    for count in items:
+        hashes = np.random.default_rng(0).integers(1, 2**63, count).astype(np.uint64)
+        tables = listing(hashes)
+        entries = _entries(hashes, first=1)
+        _apply(tables, entries)  # not measured: the tables grow
+        found[str(count)] = [_apply(tables, entries) for _ in range(repeats)]
+        announce(f"roll-up with {count:,} items: {min(found[str(count)]):,.0f} µs an entry")
+    return found
+
+
+def listing(hashes: U64) -> Tables:
+    """Tables of one partition that has listed these items (n,)."""
+    tables = Tables(1)
+    delta = np.zeros(len(hashes), np.uint32)
+    tables.apply(0, Delta(0, 1, listings=Listings(delta, hashes)))
+    return tables
+
+
+def _apply(tables: Tables, entries: Iterator[Delta]) -> float:
+    """µs of CPU for each of `ENTRIES` entries."""
+    chosen = [next(entries) for _ in range(ENTRIES)]
+    began = time.process_time()
+    for entry in chosen:
+        tables.apply(0, entry)
+    _ = tables.popularity, tables.arms  # adds what waits to be added at once
+    return (time.process_time() - began) * 1e6 / ENTRIES
+
+
+def _entries(hashes: U64, first: int) -> Iterator[Delta]:
+    """Entries that follow one another from position `first` on."""
+    chance, one = np.random.default_rng(1), np.ones(EVENTS, np.uint8)
+    while True:
+        actions = Actions(
+            delta=np.arange(EVENTS, dtype=np.uint32),
+            item=hashes[chance.integers(0, len(hashes), EVENTS)],
+            time=np.full(EVENTS, _TIME, np.uint32),
+            action=one * _VIEW,
+            flags=0 * one,
+            pairs=0 * one,
+            partner=np.empty(0, np.uint64),
+            lag=np.empty(0, np.uint8),
+        )
+        yield Delta(first, first + EVENTS, actions)
+        first += EVENTS
