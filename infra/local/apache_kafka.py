@@ -1,8 +1,7 @@
-"""One Apache Kafka node (KRaft, plaintext, this machine only) without containers.
+"""Apache Kafka nodes (KRaft, this machine only) without containers: one, plaintext or SASL over TLS.
 
-Needs Java 17 or newer and Maven; the jars (some 45 files, 43 MB) are fetched once and kept under
-`${XDG_CACHE_HOME:-~/.cache}/freshet/kafka-VERSION`.  `make kafka`, which is
-`python -m infra.local.apache_kafka --data DIR`, runs one in the foreground.
+Needs Java 17 or newer and Maven (`infra.local.kafka_jars`); `infra.local.kafka_cluster` runs three.
+`make kafka`, which is `python -m infra.local.apache_kafka --data DIR`, runs one in the foreground.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ import argparse
 import base64
 import contextlib
 import os
-import re
-import shutil
 import signal
 import socket
 import struct
@@ -23,18 +20,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from infra.local import kafka_jars
 from infra.local.find import DEFAULT_DIR
 from infra.local.home import prepare_folder
-from infra.shipped import shipped
+from infra.local.kafka_jars import MIN_JAVA, VERSION, KafkaFailed
+from infra.local.kafka_properties import (
+    LOGGING_PROPERTIES,
+    NodeIdentity,
+    SaslTls,
+    server_properties,
+)
 from infra.terminal.errors import in_one_line
-from schemas.errors import ConfigurationError
 
-VERSION: Final = "4.4.0"
-MIN_JAVA: Final = 17
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 20.0
-FETCH_SECONDS: Final = 600.0
-POM: Final = Path(__file__).parents[1] / "deploy" / "kafka" / "pom.xml"
 JVM_OPTIONS: Final = (
     "-Xms64m",
     "-Xmx256m",
@@ -45,86 +44,60 @@ JVM_OPTIONS: Final = (
 # an ApiVersions v0 request: correlation id 1, client id "up"
 API_VERSIONS_REQUEST: Final = struct.pack(">ihhih2s", 12, 18, 0, 1, 2, b"up")
 
-SERVER_PROPERTIES: Final = """\
-process.roles=broker,controller
-node.id=1
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-controller.listener.names=CONTROLLER
-controller.quorum.voters=1@127.0.0.1:{controller}
-log.dirs={data}/logs
-num.partitions=4
-# kafka-python asks for every topic to be made, whatever its settings, also for one just deleted
-auto.create.topics.enable=false
-offsets.topic.num.partitions=1
-offsets.topic.replication.factor=1
-transaction.state.log.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-# after a kill a restart waits for the dead incarnation's session; the default is 9 s
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
-num.network.threads=2
-num.io.threads=2
-log.cleaner.dedupe.buffer.size=4194304
-"""
-LOGGING_PROPERTIES: Final = """\
-rootLogger.level=warn
-rootLogger.appenderRefs=f
-rootLogger.appenderRef.f.ref=F
-appender.f.type=File
-appender.f.name=F
-appender.f.fileName={data}/server.log
-appender.f.layout.type=PatternLayout
-appender.f.layout.pattern=%d %p %m (%c{{1}})%n
-"""
-
-
-class KafkaFailed(ConfigurationError):
-    """Apache Kafka, or the fetching of its jars, failed; the text is the reason or the end of the output."""
-
 
 class ApacheKafka:
-    """A node on 127.0.0.1:`port` (its controller takes `port` + 1) that keeps all in `data`.
+    """A node on 127.0.0.1:`port` (its controller takes `port` + 1, and with `security` its plain listener
+    `port` + 2) that keeps all in `data`.
 
-    `properties` are added to its own, as in `{"log.retention.check.interval.ms": "100"}`.
+    `properties` are added to its own, as in `{"log.retention.check.interval.ms": "100"}`; `member`: its place
+    in a cluster, alone where there is none.
     """
 
-    def __init__(self, data: Path, port: int, properties: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        port: int,
+        properties: Mapping[str, str] | None = None,
+        security: SaslTls | None = None,
+        member: NodeIdentity | None = None,
+    ) -> None:
         self.data, self.port = data.resolve(), port
+        self.plain_port = port if security is None else port + 2
+        """Answers without TLS and a password."""
         self._extra_properties = dict(properties or {})
+        self._security = security
+        self._member = member or NodeIdentity(1, (port + 1,), cluster_id())
         self._process: subprocess.Popen[bytes] | None = None
 
     @staticmethod
     def available() -> str | None:
         """Why it cannot run on this machine, or None if it can."""
-        if shutil.which("java") is None:
-            return "there is no java"
-        java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
-        version = re.search(r'version "(\d+)', java.stderr)
-        if version is None or int(version[1]) < MIN_JAVA:
-            return f"java is older than {MIN_JAVA}"
-        if shutil.which("mvn") is None and not (_jars() / ".complete").exists():
-            return "there is no mvn to fetch Apache Kafka with"
-        return None
+        return kafka_jars.missing_tool()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running node."""
+        return None if self._process is None else self._process.pid
 
     def start(self) -> str:
         """Fetches the jars if need be, starts the node, and gives `host:port` once it serves.
 
         Errors: `KafkaFailed`, `Unusable`, `Incomplete`.
         """
-        jars = fetch_jars()
-        for port in (self.port, self.port + 1):
+        self.launch()
+        return self.await_answer()
+
+    def launch(self) -> None:
+        """Does not wait until it serves. Errors: `KafkaFailed`, `Unusable`, `Incomplete`."""
+        jars = kafka_jars.fetch_jars()
+        for port in {self.port, self.port + 1, self.plain_port}:
             _check_free(port)
         self.data.mkdir(parents=True, exist_ok=True)
-        values = {"port": self.port, "controller": self.port + 1, "data": self.data}
-        extra = "".join(f"{name}={value}\n" for name, value in self._extra_properties.items())
-        (self.data / "server.properties").write_text(SERVER_PROPERTIES.format(**values) + extra)
-        (self.data / "log4j2.properties").write_text(LOGGING_PROPERTIES.format(**values))
+        properties = server_properties(
+            self.data, self.port, self._member, self._security, self._extra_properties
+        )
+        (self.data / "server.properties").write_text(properties)
+        (self.data / "log4j2.properties").write_text(LOGGING_PROPERTIES.format(data=self.data))
         if not (self.data / "logs" / "meta.properties").exists():
             self._format(jars)
         with (self.data / "stdout.log").open("ab") as output:
@@ -135,7 +108,16 @@ class ApacheKafka:
                 stderr=output,
                 start_new_session=True,
             )
-        self._wait_until_it_answers(self._process)
+
+    def await_answer(self) -> str:
+        """`host:port` once the launched node serves. Errors: `KafkaFailed`."""
+        until = time.monotonic() + START_SECONDS
+        while not _answers(self.plain_port):
+            ended = self._process is None or self._process.poll() is not None
+            if ended or time.monotonic() > until:
+                self.kill()
+                raise KafkaFailed(f"Apache Kafka did not come up: {self._last_words()}")
+            time.sleep(0.1)
         return f"127.0.0.1:{self.port}"
 
     def stop(self) -> None:
@@ -166,70 +148,32 @@ class ApacheKafka:
         return ["java", *JVM_OPTIONS, logging, "-cp", f"{jars}/*"]
 
     def _format(self, jars: Path) -> None:
-        # an id that begins with "-" would be read as an option
-        cluster = base64.b64encode(os.urandom(16), b"kf").decode().rstrip("=")
         command = [
             *self._java(jars),
             "kafka.tools.StorageTool",
             "format",
             "-t",
-            cluster,
+            self._member.cluster,
             "-c",
             str(self.data / "server.properties"),
+            *(self._security.scram_users if self._security else ()),
         ]
         tool = subprocess.run(command, capture_output=True, text=True, check=False)
         if tool.returncode != 0:
             raise KafkaFailed(f"cannot format {self.data}: {(tool.stdout + tool.stderr)[-2000:]}")
 
-    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
-        until = time.monotonic() + START_SECONDS
-        while not _answers(self.port):
-            if process.poll() is not None or time.monotonic() > until:
-                self.kill()
-                logs = "".join(
-                    path.read_text(errors="replace")[-2000:]
-                    for name in ("stdout.log", "server.log")
-                    if (path := self.data / name).exists()
-                )
-                raise KafkaFailed(f"Apache Kafka did not come up: {logs}")
-            time.sleep(0.1)
-
-
-def fetch_jars() -> Path:
-    """The folder of Apache Kafka's jars, fetched with Maven the first time.
-
-    Errors: `KafkaFailed`, `Unusable`, `Incomplete`.
-    """
-    jars = _jars()
-    if (jars / ".complete").exists():
-        return jars
-    jars.mkdir(parents=True, exist_ok=True)
-    command = [
-        "mvn",
-        "-B",
-        "-q",
-        "-f",
-        str(shipped(POM)),
-        f"-Dkafka.version={VERSION}",
-        "dependency:copy-dependencies",
-        "-DincludeScope=runtime",
-        f"-DoutputDirectory={jars}",
-    ]
-    try:
-        maven = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=FETCH_SECONDS
+    def _last_words(self) -> str:
+        return "".join(
+            path.read_text(errors="replace")[-2000:]
+            for name in ("stdout.log", "server.log")
+            if (path := self.data / name).exists()
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise KafkaFailed(f"cannot fetch Apache Kafka: {type(error).__name__}") from error
-    if maven.returncode != 0:
-        raise KafkaFailed(f"cannot fetch Apache Kafka: {(maven.stdout + maven.stderr)[-2000:]}")
-    (jars / ".complete").touch()
-    return jars
 
 
-def _jars() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "freshet" / f"kafka-{VERSION}"
+def cluster_id() -> str:
+    """A new one."""
+    # an id that begins with "-" would be read as an option
+    return base64.b64encode(os.urandom(16), b"kf").decode().rstrip("=")
 
 
 def _check_free(port: int) -> None:
@@ -272,7 +216,7 @@ def main() -> int:
             f"Apache Kafka needs Java {MIN_JAVA} or newer and Maven, and {reason}",
             remedy="install both, or use the embedded broker (make up)",
         )
-    if not (_jars() / ".complete").exists():
+    if not kafka_jars.are_fetched():
         print(f"fetching Apache Kafka {VERSION} with Maven, once (43 MB)", file=sys.stderr)
     address = arguments.advertised
     extra = {"advertised.listeners": f"PLAINTEXT://{address}"} if address else {}

@@ -23,7 +23,7 @@ from infra.apps.inspect.scrape import scrape
 from infra.client.client import Client
 from infra.client.history import await_items
 from infra.kafka import kafka_client
-from infra.local import apache_kafka, services
+from infra.local import apache_kafka, kafka_jars, services
 from infra.local.plan import ROOT
 from infra.local.supervisor import Program, Supervisor
 from infra.settings import VARIABLES, Settings
@@ -283,7 +283,7 @@ def test_redis_keeps_what_it_is_given() -> None:
 
 def test_kafka_is_the_version_that_the_contract_is_tested_with() -> None:
     it = compose()["kafka"]
-    assert it["image"] == f"apache/kafka:{apache_kafka.VERSION}"
+    assert it["image"] == f"apache/kafka:{kafka_jars.VERSION}"
     server_properties = properties(it["environment"])
     assert set(server_properties) == PROPERTIES
     # a cluster id is 16 bytes in base64; one that starts with a dash is read as an option
@@ -307,7 +307,7 @@ def test_apache_kafka_starts_with_its_environment(
             value = value.replace(f":{there}", f":{here}")
         value = value.replace("kafka:", "127.0.0.1:").replace("//:", "//127.0.0.1:")
         lines.append(f"{name}={str(data / 'logs') if name == 'log.dirs' else value}")
-    monkeypatch.setattr(apache_kafka, "SERVER_PROPERTIES", "\n".join(lines) + "\n")
+    monkeypatch.setattr(apache_kafka, "server_properties", lambda *_: "\n".join(lines) + "\n")
     node = apache_kafka.ApacheKafka(data, port)
     try:
         settings = Settings(kafka_bootstrap=node.start(), partitions=16)
