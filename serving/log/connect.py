@@ -1,72 +1,148 @@
-"""The Kafka producer of a serving process: it never gives up a record, and ends without a last attempt."""
+"""Opening an idempotent producer: the leaders of our topics, a connection to each, a producer id."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from typing import Final
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
-from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import (
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    IncompatibleBrokerVersion,
+    KafkaError,
+    NotCoordinatorError,
+    for_code,
+)
+from kafka.protocol.producer import InitProducerIdRequest
 
-from infra.kafka import kafka_client
-from infra.kafka.names import broker_name
+from infra.kafka.connection import BrokerConnection
+from infra.kafka.security import KafkaSecurityError
 from infra.settings import Settings
-from schemas.topics import TOPICS
+from serving.log import leaders
+from serving.log.failure import Failure
+from serving.log.idempotent import IdempotentProducer
+from serving.log.leaders import Cluster
+from serving.log.pending import PendingAppends
+from serving.log.record_batch import ProducerId
 
 DELIVERY_TIMEOUT_MS: Final = 5000
 """After this long without an acknowledgement a record has failed."""
-JOIN_TIMEOUT_SECONDS: Final = 2.0
+LOADING_PAUSE_SECONDS: Final = 0.05
+_LOADING: Final = {
+    CoordinatorLoadInProgressError.errno,
+    CoordinatorNotAvailableError.errno,
+    NotCoordinatorError.errno,
+}
+OnFailure = Callable[[IdempotentProducer, Failure], None]
+_CONNECTION_ERRORS: Final = (OSError, EOFError, KafkaSecurityError, IncompatibleBrokerVersion)
 
 
-def discard(producer: KafkaProducer) -> None:
-    """Ends a producer without another attempt to send its records."""
-    # `close(0)` first waits for the requests in flight, and raises before it ends anything
-    producer._sender.force_close()
-    producer._sender.wakeup()
-    producer._sender.join(JOIN_TIMEOUT_SECONDS)
-    with contextlib.suppress(KafkaError):
-        producer.close(0)
+async def open_producer(
+    settings: Settings,
+    addresses: Sequence[str],
+    pending: PendingAppends,
+    on_failure: OnFailure,
+    max_batch_bytes: Mapping[str, int],
+) -> IdempotentProducer:
+    """A producer, by way of the first of `addresses` that answers. `max_batch_bytes`: by the broker's names
+    of topics, where they are known to take less than they say.
 
-
-def open_producer(settings: Settings, timeout_seconds: float) -> KafkaProducer:
-    """A producer that has the metadata of every topic. Errors: `KafkaError` where it has not got them within
-    `timeout_seconds`."""
-    producer = kafka_client.producer(
-        settings,
-        # 3 ms: half the CPU of 0 at a thousand requests a second
-        linger_ms=3,
-        # a request of 1,000 events is one batch a partition, not five sequential round trips
-        batch_size=256 * 1024,
-        request_timeout_ms=DELIVERY_TIMEOUT_MS - 1000,
-        # never: later records would overtake a record that the producer gives up
-        delivery_timeout_ms=3_600_000,
-        retry_backoff_ms=50,
-        reconnect_backoff_max_ms=500,
-        bootstrap_timeout_ms=int(1000 * timeout_seconds),
-        # without metadata `send` blocks, and the event loop with it
-        max_block_ms=100,
-    )
-    deadline = time.monotonic() + timeout_seconds
-    names = [broker_name(settings, topic.name) for topic in TOPICS]
-    # one answer of the broker has them all: kafka-python asks for metadata once in 100 ms at most
-    for name in names:
-        producer._sender.add_topic(name)
+    Errors: OSError, EOFError where a broker does not answer; `KafkaError`, `KafkaSecurityError`,
+    `leaders.TopicsDiffer`.
+    """
+    first = await _first_connection(settings, addresses)
     try:
-        for name in names:
-            _fetch_metadata(producer, name, deadline)
-    except KafkaError:
-        discard(producer)
-        raise
-    return producer
+        cluster = await leaders.cluster_of(first, settings)
+        producer = await _producer_id(first)
+    finally:
+        first.abort()
+    topics = {
+        name: topic._replace(
+            max_batch_bytes=min(
+                topic.max_batch_bytes, max_batch_bytes.get(topic.name, topic.max_batch_bytes)
+            )
+        )
+        for name, topic in cluster.topics.items()
+    }
+    return await _connected(
+        settings, producer, cluster._replace(topics=topics), pending, on_failure
+    )
 
 
-def _fetch_metadata(producer: KafkaProducer, name: str, deadline: float) -> None:
-    """Returns once the producer has the partitions of a topic. Errors: `KafkaError`."""
+async def _first_connection(settings: Settings, addresses: Sequence[str]) -> BrokerConnection:
+    """A connection to the first that answers. Errors: as `BrokerConnection.open`'s, of the last that does
+    not."""
+
+    async def connect(address: str) -> BrokerConnection:
+        host, _, port = address.strip().rpartition(":")
+        return await BrokerConnection.open(settings, host, int(port), lambda *_: None)
+
+    error: Exception = ConnectionError()
+    tries = [asyncio.create_task(connect(address)) for address in addresses]
+    found: BrokerConnection | None = None
+    try:
+        for answer in asyncio.as_completed(tries):
+            try:
+                found = await answer
+                return found
+            except _CONNECTION_ERRORS as failed:
+                error = failed
+    finally:
+        for each in tries:
+            each.cancel()
+        for result in await asyncio.gather(*tries, return_exceptions=True):
+            if isinstance(result, BrokerConnection) and result is not found:
+                result.abort()
+    raise error
+
+
+async def _producer_id(connection: BrokerConnection) -> ProducerId:
+    """A new one; a broker that has just started needs a moment. Errors: OSError, EOFError, `KafkaError`."""
     while True:
-        try:
-            producer.partitions_for(name)
-            return
-        except KafkaTimeoutError:
-            if time.monotonic() > deadline:
-                raise
+        request = InitProducerIdRequest(
+            transactional_id=None, transaction_timeout_ms=0, producer_id=-1, producer_epoch=-1
+        )
+        answer: Any = await connection.ask(request)
+        if not answer.error_code:
+            return ProducerId(answer.producer_id, answer.producer_epoch)
+        if answer.error_code not in _LOADING:
+            error: type[KafkaError] = for_code(answer.error_code)
+            raise error("a producer id")
+        await asyncio.sleep(LOADING_PAUSE_SECONDS)
+
+
+async def _connected(
+    settings: Settings,
+    producer: ProducerId,
+    cluster: Cluster,
+    pending: PendingAppends,
+    on_failure: OnFailure,
+) -> IdempotentProducer:
+    """The producer, connected to each leader. Errors: as `BrokerConnection.open`'s."""
+    opened: list[IdempotentProducer] = []
+
+    def lost(connection: BrokerConnection, error: Exception | None) -> None:
+        for each in opened:
+            each.lose(connection, error)
+
+    nodes = sorted({node for topic in cluster.topics.values() for node in topic.leaders})
+    tries = [
+        asyncio.create_task(BrokerConnection.open(settings, *cluster.nodes[node], lost))
+        for node in nodes
+    ]
+    connections: dict[int, BrokerConnection] = {}
+    try:
+        for node, each in zip(nodes, tries, strict=True):
+            connections[node] = await each
+        if any(connection.closed for connection in connections.values()):
+            raise ConnectionError("a connection has ended")
+    except BaseException:
+        for each in tries:
+            each.cancel()
+        for result in await asyncio.gather(*tries, return_exceptions=True):
+            if isinstance(result, BrokerConnection):
+                result.abort()
+        raise
+    opened.append(IdempotentProducer(producer, cluster, connections, pending, on_failure))
+    return opened[0]

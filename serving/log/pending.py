@@ -1,102 +1,86 @@
-"""Records that a producer has and did not report yet, and their outcome for the `append` that waits."""
+"""Appends whose records are under way, in their order, and what becomes of each."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
-from kafka.errors import (
-    InvalidRecordError,
-    InvalidTimestampError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-)
+from serving.log.errors import NotDurable
+from serving.log.outcome import Done, Outcome
 
-from schemas.record import Record
-from serving.log.errors import NotDurable, Refused, TimeRefused
-
-RECORD_ERRORS: Final[dict[type[BaseException], type[NotDurable]]] = {
-    InvalidRecordError: Refused,
-    InvalidTimestampError: TimeRefused,
-    MessageSizeTooLargeError: Refused,
-    RecordListTooLargeError: Refused,
-}
-"""Errors of a record, not of the broker -> what an append raises."""
-
-Report = Callable[["PendingRecords", Any], None]
-"""Takes the metadata of the last of some records, or the error of one."""
+_NONE: Final[Mapping[PendingAppend, NotDurable]] = {}
 
 
-class Waiter:
-    """The pending result of one `append`. Used on the event loop only."""
+class PendingAppend:
+    """One append until its outcome. `since`: when it came, in s of the monotonic clock."""
 
-    __slots__ = ("broken", "done", "offsets", "refused", "remaining", "since")
+    __slots__ = ("done", "offsets", "remaining", "since")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, done: Done) -> None:
+        self.done = done
         self.remaining = 0
-        """Partitions whose records are not reported."""
-        self.since = time.monotonic()
-        self.done: asyncio.Future[bool] = loop.create_future()
-        """True: the broker has all records."""
-        self.refused: type[NotDurable] | None = None
-        self.broken = False
+        """Batches that have records of it and are not acknowledged."""
         self.offsets: dict[int, int] = {}
-
-    def add_result(self, result: Any) -> None:
-        """Takes the result of a partition. Where it is `broken`, the owner ends all waiters in order."""
-        self.remaining -= 1
-        self._take(result)
-        if not self.remaining and not self.broken:
-            self.finish(self.refused is None)
-
-    def _take(self, result: Any) -> None:
-        if type(result) in RECORD_ERRORS:
-            self.refused = RECORD_ERRORS[type(result)]
-        elif isinstance(result, BaseException):
-            self.broken = True
-        else:
-            self.offsets[result.partition] = result.offset
-
-    def finish(self, result: bool) -> None:
-        if not self.done.done():
-            self.done.set_result(result)
+        self.since = time.monotonic()
 
 
-class PendingRecords:
-    """The records of one `append` in one partition. The broker gets them in order, so it has all of them once
-    it has the last; an error may be that of any.
+class PendingAppends:
+    """All appends under way, the oldest first. `heard`: when the broker last acknowledged a batch, in s of
+    the monotonic clock."""
 
-    `count`: how many they are, 0 once they are reported; used on the event loop only. The two callbacks run
-    in any thread.
-    """
+    def __init__(self) -> None:
+        self.heard = time.monotonic()
+        self._appends: dict[PendingAppend, None] = {}
+        self._emptied: asyncio.Future[None] | None = None
 
-    __slots__ = ("_report", "count", "records", "waiter")
+    def __len__(self) -> int:
+        return len(self._appends)
 
-    def __init__(self, waiter: Waiter, report: Report) -> None:
-        self.waiter, self._report = waiter, report
-        self.records: list[Record] = []
-        self.count = 0
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest append came; None where there is none."""
+        return next(iter(self._appends)).since if self._appends else None
 
-    def on_success(self, metadata: Any) -> None:
-        self._report(self, metadata)
+    def add(self, append: PendingAppend) -> None:
+        self._appends[append] = None
 
-    def on_error(self, error: BaseException) -> None:
-        self._report(self, error)
+    def acknowledge(self, append: PendingAppend, partition: int, offset: int) -> None:
+        """A batch with records of `append` is in the log; the last of them has `offset`. Batches of a
+        partition are acknowledged in order."""
+        append.offsets[partition] = offset
+        append.remaining -= 1
+        if not append.remaining and append in self._appends:
+            del self._appends[append]
+            _finish(append, Outcome(append.offsets))
+            self._report_empty()
+
+    def fail(self, errors: Mapping[PendingAppend, NotDurable] = _NONE) -> None:
+        """Fails all, the oldest first, with its error in `errors`, else `NotDurable`."""
+        appends, self._appends = self._appends, {}
+        for append in appends:
+            _finish(append, Outcome(None, errors.get(append) or NotDurable()))
+        self._report_empty()
+
+    async def emptied(self) -> None:
+        """Returns once none is under way."""
+        if self._appends:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await self._emptied
+
+    def _report_empty(self) -> None:
+        if self._emptied is not None and not self._appends:
+            if not self._emptied.done():
+                self._emptied.set_result(None)
+            self._emptied = None
 
 
-def by_partition(
-    records: Sequence[Record], waiter: Waiter, report: Report
-) -> dict[int, PendingRecords]:
-    """Partition -> those of `records` that are for it, in their order, all awaited by `waiter`."""
-    parts: dict[int, PendingRecords] = {}
-    for record in records:
-        part = parts.get(record.partition)
-        if part is None:
-            part = parts[record.partition] = PendingRecords(waiter, report)
-        part.records.append(record)
-    for part in parts.values():
-        part.count = len(part.records)
-    waiter.remaining = len(parts)
-    return parts
+def _finish(append: PendingAppend, outcome: Outcome) -> None:
+    """Tells who waits. An error of theirs is not one of the broker: it is logged, and the others go on."""
+    try:
+        append.done(outcome)
+    except Exception as error:
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "an outcome was not taken", "exception": error}
+        )

@@ -1,15 +1,15 @@
 """The writing side of the log: records go out through one producer, and a request waits for all of its own.
 
-The producer works in a thread of its own. Its reports are queued there and handled on the event loop, with
-one wake-up for all reports since the last, so a record costs neither an asyncio future nor a wake-up.
+All of it is on the event loop. A record costs no future, no task and no wake-up: the records of a turn of the
+loop go into one batch a partition, and the answer to a batch completes the appends that have records in it.
 
 While the broker is away no producer gets records: an append fails at once. The broker is away when it
 refuses connections, when it has not answered for about two seconds although records wait, or when a
 record failed. Then all records in flight fail together, in their order, and the producer is replaced as
-soon as the broker answers again. A producer never gives up a record and sends the batches of a partition
-one after the other, so the records that the log has of a producer, now or later, are a prefix of those
-that it got. A caller that sends all failed records again, in order, through the next producer has every
-record in the log in order, some of them twice.
+soon as every partition has a leader that answers. A producer sends no record twice, and a broker takes its
+batches of a partition one after the other, so the records that the log has of a producer, now or later, are
+a prefix, per partition, of those that it got. A caller that sends all failed records again, in order, through
+the next producer has every record in the log in order, some of them twice.
 """
 
 from __future__ import annotations
@@ -18,254 +18,272 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaError
 
+from infra.backoff import Pauses
 from infra.kafka import kafka_client
 from infra.settings import Settings
+from schemas.errors import ConfigurationError
 from schemas.headers import Headers
 from schemas.record import Record
 from schemas.topics import EVENTS
-from serving.log.append import FieldList, RecordAppender
-from serving.log.connect import DELIVERY_TIMEOUT_MS, discard, open_producer
+from serving.log.connect import DELIVERY_TIMEOUT_MS, open_producer
 from serving.log.errors import NotDurable
+from serving.log.failure import Failure
+from serving.log.idempotent import IdempotentProducer
+from serving.log.leaders import TopicsDiffer
+from serving.log.outcome import Done, Outcome
 from serving.log.partitions import PartitionCount
-from serving.log.pending import RECORD_ERRORS, PendingRecords, Waiter, by_partition
+from serving.log.pending import PendingAppend, PendingAppends
 from serving.log.reachable import is_reachable
 
 log = logging.getLogger("freshet.serving")
 
 MAX_PENDING_RECORDS: Final = 50_000
 """Records in flight; beyond it the broker does not keep up and more would only wait in memory."""
-RECORDS_PER_YIELD: Final = 250
-"""Records passed to the producer before the event loop runs other tasks."""
 WATCH_SECONDS: Final = 0.25
 MAX_SILENCE_SECONDS: Final = 0.3
 """After this long without an answer, while records wait for one, the broker is probed."""
 RECONNECT_TIMEOUT_SECONDS: Final = 10.0
+FIRST_TIMEOUT_SECONDS: Final = 10.0
+"""A process that starts waits so long for a leader of every partition."""
+MAX_PAUSE_SECONDS: Final = 2.0
+MIN_LIFE_SECONDS: Final = 1.0
+"""A producer that has lived for less is replaced after a pause, each longer than the one before."""
 
 
 class LogProducer:
     """Appends to topics. Belongs to the event loop on which it was opened."""
 
-    def __init__(self, settings: Settings, producer: KafkaProducer | None) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.pending = 0
+    def __init__(self, settings: Settings) -> None:
         self.available = asyncio.Event()
         """Set unless the broker is away."""
         self.events_topic = ""
         """Id of the topic `events`; "" while the broker has not answered since the start."""
         self._settings = settings
-        self._brokers = settings.kafka_bootstrap.split(",")
-        self._producer = producer
-        self._reports: deque[tuple[PendingRecords, Any]] = deque()
-        self._woken = False
-        self._in_flight: dict[Waiter, None] = {}
-        self._last_heard = self._away_since = time.monotonic()
+        self._brokers = [each.strip() for each in settings.kafka_bootstrap.split(",")]
+        self._max_batch_bytes: dict[str, int] = {}
+        self._producer: IdempotentProducer | None = None
+        self._pending = PendingAppends()
+        self._lost = asyncio.Event()
+        self._pauses, self._pause = Pauses(WATCH_SECONDS, MAX_PAUSE_SECONDS), 0.0
+        self._opened_at = self._away_since = time.monotonic()
         self._last_warning = ""
-        self._discarding: set[asyncio.Task[None]] = set()
-        self._watching = self.loop.create_task(self._watch())
-        if producer is not None:
-            self.available.set()
+        self._said: set[str] = set()
+        self._requests = self._records = 0
+        self._watching: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, settings: Settings) -> LogProducer:
         """Creates the topics that are missing.
 
         Where no broker answers and this folder has a stored partition count, it opens with the broker away.
-        Errors: `KafkaError` where no broker answers and no count is stored; `kafka_client.TopicMismatch`.
+        Errors: `KafkaError` where no broker answers and no count is stored, or a partition has no leader;
+        `kafka_client.TopicMismatch`, and `ConfigurationError` for what an operator must mend.
         """
-        partition_count = PartitionCount(settings)
-        if not await is_reachable(settings.kafka_bootstrap.split(",")) and partition_count.check():
+        made, partition_count = cls(settings), PartitionCount(settings)
+        if await is_reachable(made._brokers) or not partition_count.check():
+            await asyncio.to_thread(kafka_client.ensure_topics, settings)
+            partition_count.store()
+            await made._open_first()
+        else:
             log.warning("the broker does not answer: it is away as this process starts")
-            return cls(settings, None)
-        topics = await asyncio.to_thread(kafka_client.ensure_topics, settings)
-        partition_count.store()
-        opened = cls(
-            settings, await asyncio.to_thread(open_producer, settings, kafka_client.CONNECT_SECONDS)
-        )
-        opened.events_topic = topics[EVENTS.name].id
-        return opened
+        made._watching = asyncio.create_task(made._watch())
+        return made
+
+    @property
+    def pending(self) -> int:
+        """Records in flight."""
+        return self._producer.pending_records if self._producer else 0
+
+    @property
+    def requests(self) -> int:
+        """Produce requests since the start."""
+        return self._requests + (self._producer.requests if self._producer else 0)
+
+    @property
+    def acknowledged(self) -> int:
+        """Records that the broker has acknowledged since the start."""
+        return self._records + (self._producer.acknowledged_records if self._producer else 0)
+
+    def submit(self, topic: str, records: Sequence[Record], headers: Headers, done: Done) -> None:
+        """Takes records; `done` gets the outcome later: the offsets once the broker has every record, or an
+        error. `headers`: of the records that have none.
+
+        Errors: `NotDurable` where the broker is away, too much is in flight, or the topic lacks a partition:
+        then no record is taken, and `done` is not called.
+        """
+        producer = self._producer
+        if producer is None or producer.pending_records + len(records) > MAX_PENDING_RECORDS:
+            raise NotDurable
+        if not records:
+            asyncio.get_running_loop().call_soon(done, Outcome({}))
+            return
+        append = PendingAppend(done)
+        producer.append(topic, records, headers, append)
+        self._pending.add(append)
 
     async def append(
         self, topic: str, records: Sequence[Record], headers: Headers = ()
-    ) -> dict[int, int]:
+    ) -> Mapping[int, int]:
         """Returns once the broker has every record: partition -> highest offset written there. `headers`: of
         the records that have none.
 
-        Errors: `NotDurable`, `Refused`.
+        Errors: `NotDurable`, `Refused`, `TimeRefused`.
         """
-        if not records:
-            return {}
-        producer = self._producer
-        if producer is None or self.pending + len(records) > MAX_PENDING_RECORDS:
-            raise NotDurable
-        waiter = Waiter(self.loop)
-        self.pending += len(records)
-        self._in_flight[waiter] = None
-        try:
-            await self._send(producer, topic, records, list(headers), waiter)
-            whole = await waiter.done
-        finally:
-            self._in_flight.pop(waiter, None)
-        if not whole:
-            raise waiter.refused or NotDurable
-        return waiter.offsets
+        appended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.submit(topic, records, headers, lambda outcome: settle(appended, outcome))
+        offsets, error = await appended
+        if error is not None:
+            raise error
+        return offsets or {}
 
     async def close(self) -> None:
-        """Waits for the records in flight, at most `DELIVERY_TIMEOUT_MS`."""
-        self._watching.cancel()
-        await asyncio.gather(self._watching, *self._discarding, return_exceptions=True)
+        """Waits for the records in flight, at most `DELIVERY_TIMEOUT_MS`; then they fail."""
         if self._producer is not None:
-            with contextlib.suppress(KafkaTimeoutError):
-                await asyncio.to_thread(self._producer.close, DELIVERY_TIMEOUT_MS / 1000)
-
-    def report(self, records: PendingRecords, result: Any) -> None:
-        """Queues the metadata of the last of `records`, or the error of one. Called in any thread."""
-        self._reports.append((records, result))
-        if not self._woken:
-            self._woken = True
-            self.loop.call_soon_threadsafe(self._take_reports)
-
-    def _take_reports(self) -> None:
-        # the flag first: a report after it schedules another call
-        self._woken = False
-        reports, broken, refused = self._reports, False, False
-        while reports:
-            records, result = reports.popleft()
-            waiter = records.waiter
-            if not records.count:
-                continue  # an error of the same partition came before
-            self.pending -= records.count
-            records.count = 0
-            waiter.add_result(result)
-            if not isinstance(result, BaseException):
-                self._last_heard = time.monotonic()
-            # a failure of a replaced producer is not the failure of this one
-            if waiter in self._in_flight:
-                broken |= waiter.broken
-                # a producer takes no record after one that the broker refused: it fails them all alike
-                refused |= waiter.refused is not None
-        if broken or refused:
-            self._mark_away("the broker is away" if broken else "the broker refused a record")
-
-    async def _send(
-        self,
-        producer: KafkaProducer,
-        topic: str,
-        records: Sequence[Record],
-        common: FieldList,
-        waiter: Waiter,
-    ) -> None:
-        parts = by_partition(records, waiter, self.report)
-        try:
-            appender = RecordAppender(producer, self._settings, topic)
-            try:
-                for number, (partition, chunk, part) in enumerate(_chunks(parts)):
-                    if number:
-                        await asyncio.sleep(0)
-                        if producer is not self._producer:
-                            raise NotDurable
-                    future = appender.append(partition, chunk, common, part.on_error)
-                    if chunk[-1] is part.records[-1]:
-                        future.add_callback(part.on_success)
-            finally:
-                appender.wake()
-        except Exception as error:  # KafkaError, or an assertion where it is closed
-            self._fail_rest(producer, waiter, parts, error)
-
-    def _fail_rest(
-        self,
-        producer: KafkaProducer,
-        waiter: Waiter,
-        parts: dict[int, PendingRecords],
-        error: Exception,
-    ) -> None:
-        """The producer refused a record: it and those behind it were not sent, and `waiter` gets no more."""
-        for part in parts.values():
-            self.pending -= part.count
-            part.count = 0
-        waiter.refused = RECORD_ERRORS.get(type(error))
-        waiter.finish(False)
-        # a time-out means that the producer's buffer is full, as beyond MAX_PENDING_RECORDS
-        if producer is self._producer and not isinstance(
-            error, (KafkaTimeoutError, *RECORD_ERRORS)
-        ):
-            self._mark_away()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DELIVERY_TIMEOUT_MS / 1000):
+                    await self._pending.emptied()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        if self._producer is not None:
+            self._retire(self._producer)
+        self._pending.fail()
 
     async def _watch(self) -> None:
         while True:
-            before = time.monotonic()
-            await asyncio.sleep(WATCH_SECONDS)
-            if time.monotonic() - before > 2 * WATCH_SECONDS:
-                # this loop was blocked: no answer could be received
-                self._last_heard = time.monotonic()
             try:
                 if self._producer is None:
+                    await asyncio.sleep(self._pause)
+                    self._pause = WATCH_SECONDS
                     await self._reconnect()
-                elif await self._is_away():
-                    self._mark_away()
+                else:
+                    await self._wait_lost()
+                    if await self._is_away():
+                        self._mark_away(Failure())
             except Exception as error:
                 self._warn_once(f"the broker can't be watched ({type(error).__name__})")
+                await asyncio.sleep(WATCH_SECONDS)
+
+    async def _wait_lost(self) -> None:
+        """Returns after `WATCH_SECONDS`, or once the producer has ended."""
+        before = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WATCH_SECONDS):
+                await self._lost.wait()
+        if time.monotonic() - before > 2 * WATCH_SECONDS:
+            # this loop was blocked: no answer could be received
+            self._pending.heard = time.monotonic()
 
     async def _is_away(self) -> bool:
-        if not self._in_flight:
+        oldest = self._pending.oldest
+        if self._producer is None or oldest is None:
             return False
-        oldest = next(iter(self._in_flight)).since
-        silent = time.monotonic() - max(self._last_heard, oldest)
+        silent = time.monotonic() - max(self._pending.heard, oldest)
         if silent < MAX_SILENCE_SECONDS:
             return time.monotonic() - oldest > DELIVERY_TIMEOUT_MS / 1000
         producer, answered = self._producer, await is_reachable(self._brokers)
-        if producer is not self._producer or not self._in_flight:
+        oldest = self._pending.oldest
+        if self._producer is not producer or oldest is None:
             return False
-        oldest = next(iter(self._in_flight)).since
         waits = time.monotonic() - oldest
         quiet = (
             waits > MAX_SILENCE_SECONDS
-            and time.monotonic() - self._last_heard > MAX_SILENCE_SECONDS
+            and time.monotonic() - self._pending.heard > MAX_SILENCE_SECONDS
         )
         return waits > DELIVERY_TIMEOUT_MS / 1000 or (quiet and not answered)
 
-    def _mark_away(self, why: str = "the broker is away") -> None:
+    def _failed(self, producer: IdempotentProducer, failure: Failure) -> None:
+        if producer is self._producer:
+            self._mark_away(failure)
+
+    def _mark_away(self, failure: Failure) -> None:
         """The broker is away: all records in flight fail, in their order, and the producer is discarded."""
         producer, self._producer = self._producer, None
         self.available.clear()
         self._away_since = time.monotonic()
         if producer is None:
             return
-        log.warning("%s: writes wait in the spool", why)
-        flight, self._in_flight = self._in_flight, {}
-        for waiter in flight:
-            waiter.finish(False)
-        self._discard(producer)
+        self._retire(producer)
+        log.warning("%s: writes wait in the spool", failure.why)
+        if failure.remedy and failure.remedy not in self._said:
+            self._said.add(failure.remedy)
+            log.error("%s", failure.remedy)
+        for topic, size in failure.too_large.items():
+            self._max_batch_bytes[topic] = size // 2
+        lived = time.monotonic() - self._opened_at
+        if lived >= MIN_LIFE_SECONDS:
+            self._pauses.reset()
+        is_refusal = bool(failure.errors or failure.too_large)
+        at_once = is_refusal or (lived >= MIN_LIFE_SECONDS and not failure.lasts)
+        self._pause = 0.0 if at_once else next(self._pauses)
+        self._lost.set()
+        self._pending.fail(failure.errors)
 
-    def _discard(self, producer: KafkaProducer) -> None:
-        task = self.loop.create_task(asyncio.to_thread(discard, producer))
-        self._discarding.add(task)
-        task.add_done_callback(self._discarding.discard)
+    def _retire(self, producer: IdempotentProducer) -> None:
+        self._requests += producer.requests
+        self._records += producer.acknowledged_records
+        producer.abort()
+
+    async def _open_first(self) -> None:
+        """Leaves the broker away where it takes longer than `FIRST_TIMEOUT_SECONDS`.
+
+        Errors: `KafkaError` that no waiting mends, `ConfigurationError`.
+        """
+        pauses, until = Pauses(), time.monotonic() + FIRST_TIMEOUT_SECONDS
+        while time.monotonic() < until:
+            try:
+                await self._open(FIRST_TIMEOUT_SECONDS)
+                return
+            except (OSError, EOFError, TopicsDiffer) as error:
+                last: Exception = error
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                last = error  # a new topic has no leader for a moment
+            await asyncio.sleep(next(pauses))
+        self._warn_once(f"the broker can't be used as this process starts ({type(last).__name__})")
 
     async def _reconnect(self) -> None:
         if not await is_reachable(self._brokers):
             return
         try:
-            topics = await asyncio.to_thread(kafka_client.ensure_topics, self._settings)
-            producer = await asyncio.to_thread(
-                open_producer, self._settings, RECONNECT_TIMEOUT_SECONDS
-            )
-        except kafka_client.TopicMismatch as error:
+            try:
+                await self._open(RECONNECT_TIMEOUT_SECONDS)
+            except TopicsDiffer:
+                await asyncio.to_thread(kafka_client.ensure_topics, self._settings)
+                await self._open(RECONNECT_TIMEOUT_SECONDS)
+        except ConfigurationError as error:
             self._warn_once(f"the writes that wait can't be sent: {error}")
-        except KafkaError as error:
+        except (OSError, EOFError, TopicsDiffer, KafkaError) as error:
             self._warn_once(f"the broker answers, but can't be used ({type(error).__name__})")
         else:
-            self._producer, self._last_heard, self._last_warning = producer, time.monotonic(), ""
-            self.events_topic = topics[EVENTS.name].id
-            self.available.set()
+            self._last_warning = ""
             log.warning("the broker is back after %.1f s", time.monotonic() - self._away_since)
             PartitionCount(self._settings).store()
+
+    async def _open(self, seconds: float) -> None:
+        """Errors: OSError (a time-out is one), and as `open_producer`'s."""
+        async with asyncio.timeout(seconds):
+            producer = await open_producer(
+                self._settings, self._brokers, self._pending, self._failed, self._max_batch_bytes
+            )
+        self._producer, self._opened_at = producer, time.monotonic()
+        self._pending.heard = self._opened_at
+        self._lost.clear()
+        self._learn_brokers(producer)
+        self.events_topic = producer.cluster.topics[EVENTS.name].id
+        self.available.set()
+
+    def _learn_brokers(self, producer: IdempotentProducer) -> None:
+        """The next one may be opened by way of any broker of the cluster."""
+        found = [f"{host}:{port}" for host, port in producer.cluster.nodes.values()]
+        given = [each.strip() for each in self._settings.kafka_bootstrap.split(",")]
+        self._brokers = [*given, *(each for each in found if each not in given)]
 
     def _warn_once(self, text: str) -> None:
         if text != self._last_warning:
@@ -273,10 +291,7 @@ class LogProducer:
             log.warning("%s", text)
 
 
-def _chunks(
-    parts: Mapping[int, PendingRecords],
-) -> Iterator[tuple[int, list[Record], PendingRecords]]:
-    """The records of each partition, in their order, up to `RECORDS_PER_YIELD` at a time."""
-    for partition, part in parts.items():
-        for begin in range(0, len(part.records), RECORDS_PER_YIELD):
-            yield partition, part.records[begin : begin + RECORDS_PER_YIELD], part
+def settle(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    """Gives a future its outcome, unless who awaits it has gone."""
+    if not future.done():
+        future.set_result(outcome)

@@ -23,7 +23,8 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Final
 
@@ -36,7 +37,8 @@ from serving.log import refused
 from serving.log.connect import DELIVERY_TIMEOUT_MS
 from serving.log.errors import NotDurable, Refused, TimeRefused
 from serving.log.orphan_writes import OrphanSpool
-from serving.log.producer import LogProducer
+from serving.log.outcome import SPOOLED, Done, Outcome
+from serving.log.producer import LogProducer, settle
 from serving.metrics import Metrics
 from serving.spool import frames
 from serving.spool.frames import Entry
@@ -89,9 +91,24 @@ class Writes:
         """Records in the spools of this worker, those that it took over included."""
         return self._own_records + sum(orphan.records for orphan in self._orphans)
 
+    def submit(self, topic: str, records: Sequence[Record], headers: Headers, done: Done) -> bool:
+        """Sends records to the broker; `done` gets the outcome later. Where the broker fails, the spool takes
+        them, in the order in which they were submitted. `headers`: of those without any.
+
+        False: the spool is in use, or the broker is away; no record was taken, and `append` takes them.
+        """
+        if self._queued or self._gate is not None:
+            return False
+        take = partial(self._take_outcome, topic, records, headers, done)
+        try:
+            self._producer.submit(topic, records, headers, take)
+        except NotDurable:
+            return False
+        return True
+
     async def append(
         self, topic: str, records: Sequence[Record], headers: Headers = ()
-    ) -> dict[int, int] | None:
+    ) -> Mapping[int, int] | None:
         """Returns once every record is durable: partition -> highest offset written there, or None where
         the spool has the records. All of them are acknowledged, or none. `headers`: of those without any.
 
@@ -101,18 +118,14 @@ class Writes:
             await asyncio.shield(self._gate)
         if self._queued and self._time_refused:
             raise TimeRefused
-        if not self._queued:
-            try:
-                return await self._producer.append(topic, records, headers)
-            except (Refused, TimeRefused):
-                raise
-            except NotDurable:
-                pass  # those that the log has already will be in it twice
-        with_headers = [
-            each if each.headers else each._replace(headers=headers) for each in records
-        ]
-        await self._spool_records(topic, with_headers)
-        return None
+        appended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        done = partial(settle, appended)
+        if not self.submit(topic, records, headers, done):
+            self._spool_records(topic, records, headers, done)
+        offsets, error = await appended
+        if error is not None:
+            raise error
+        return offsets
 
     async def start(self) -> None:
         """Takes over the orphaned spools first: their records precede all new ones."""
@@ -148,19 +161,39 @@ class Writes:
         age = now - self._oldest_at / 1000 if self._queued and self._oldest_at else 0.0
         set_gauge("freshet_write_spool_oldest_seconds", max(0.0, age))
 
-    async def _spool_records(self, topic: str, records: Sequence[Record]) -> None:
-        """Puts records into the own spool, synced. Errors: `NotDurable`."""
+    def _take_outcome(
+        self, topic: str, records: Sequence[Record], headers: Headers, done: Done, outcome: Outcome
+    ) -> None:
+        error = outcome.error
+        if error is None or isinstance(error, Refused | TimeRefused):
+            done(outcome)
+        else:  # those that the log has already will be in it twice
+            self._spool_records(topic, records, headers, done)
+
+    def _spool_records(
+        self, topic: str, records: Sequence[Record], headers: Headers, done: Done
+    ) -> None:
+        """Puts records into the own spool; `done` gets the outcome once they are synced, or not."""
         now = Millis(time.time_ns() // 1_000_000)
-        synced = self._spool.put(frames.encode(topic, records, now))
+        with_headers = [
+            each if each.headers else each._replace(headers=headers) for each in records
+        ]
+        synced = self._spool.put(frames.encode(topic, with_headers, now))
         if synced is None:
-            raise NotDurable
-        # before the first await: later records queue behind these
+            done(Outcome(None, NotDurable()))
+            return
+        # at once: later records queue behind these
         self._own_records += len(records)
         self._wake(now)
-        if not await asyncio.shield(synced):
-            self._own_records = max(0, self._own_records - len(records))
-            raise NotDurable
-        self._metrics.add("freshet_write_spooled_total", len(records))
+        synced.add_done_callback(partial(self._take_synced, len(records), done))
+
+    def _take_synced(self, records: int, done: Done, synced: asyncio.Future[bool]) -> None:
+        if synced.result():
+            self._metrics.add("freshet_write_spooled_total", records)
+            done(SPOOLED)
+        else:
+            self._own_records = max(0, self._own_records - records)
+            done(Outcome(None, NotDurable()))
 
     def _wake(self, oldest: Millis) -> None:
         if not self._queued:

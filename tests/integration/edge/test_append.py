@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -15,7 +15,7 @@ from infra.kafka.names import topic_partition
 from infra.settings import Settings
 from schemas.record import Record
 from schemas.topics import EVENTS
-from serving.log.append import MAX_UNCHECKED_BYTES
+from serving.log.batch import MAX_BATCH_BYTES
 from serving.log.errors import NotDurable, Refused
 from serving.log.producer import LogProducer
 
@@ -27,10 +27,10 @@ def record(n: int, partition: int, size: int = 100) -> Record:
     return Record(b"key%d" % n, partition, b"%d,%b" % (n, random.Random(n).randbytes(size)))
 
 
-def append(settings: Settings, *requests: Sequence[Record]) -> list[dict[int, int]]:
+def append(settings: Settings, *requests: Sequence[Record]) -> list[Mapping[int, int]]:
     """What each append gives, all of them at once. Errors: those of `LogProducer.append`."""
 
-    async def main() -> list[dict[int, int]]:
+    async def main() -> list[Mapping[int, int]]:
         log = await LogProducer.open(settings)
         try:
             found = await asyncio.gather(
@@ -90,7 +90,7 @@ def test_every_record_is_in_the_log_once_in_the_order_of_its_request(settings: S
 
 def test_a_record_may_have_headers_of_its_own_and_be_large(settings: Settings) -> None:
     records = [record(n, 0) for n in range(90)]
-    records[40] = record(40, 0, MAX_UNCHECKED_BYTES + 1)._replace(headers=(("own", b"2"),))
+    records[40] = record(40, 0, MAX_BATCH_BYTES + 1)._replace(headers=(("own", b"2"),))
     assert append(settings, records) == [{0: 89}]
     assert logged(settings)[0] == list(range(90))
 

@@ -33,6 +33,7 @@ INTERNAL = {
     "serving.log.errors.NotDurable": "answered to the client as 503, or spooled",
     "serving.log.errors.Refused": "one more NotDurable",
     "serving.log.errors.TimeRefused": "one more NotDurable",
+    "serving.log.leaders.TopicsDiffer": "the topics are made, or compared and refused with a sentence",
     "serving.state.follow.Gap": "the follower reads its table anew",
 }
 """Exception -> the code that catches it. Exceptions for people derive from `FreshetError`."""
