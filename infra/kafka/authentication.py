@@ -52,10 +52,9 @@ async def authenticate(connection: Asking, settings: Settings) -> float | None:
 
 async def _exchange(connection: Asking, settings: Settings) -> int:
     """Answers for how many ms the session holds; 0: for ever."""
+    # the protocol is left out: kafka-python would warn of SASL_PLAINTEXT at each connection
     options = security.sasl_options(settings)
-    mechanism = get_sasl_mechanism(settings.kafka_sasl_mechanism)(
-        security_protocol=settings.kafka_security_protocol, **options
-    )
+    mechanism = get_sasl_mechanism(settings.kafka_sasl_mechanism)(**options)
     lifetime_ms = 0
     while not mechanism.is_done():
         answer = await connection.ask_now(SaslAuthenticateRequest(mechanism.auth_bytes()))

@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from kafka.errors import IncompatibleBrokerVersion
+from kafka.errors import IncompatibleBrokerVersion, UnsupportedSaslMechanismError
 from kafka.protocol.api_message import ApiMessage
 from kafka.protocol.broker_version_data import BrokerVersionData
-from kafka.protocol.metadata import ApiVersionsRequest
+from kafka.protocol.metadata import ApiVersionsRequest, MetadataRequest
+from kafka.protocol.sasl import SaslHandshakeRequest
 
 from infra.kafka import authentication, security
 from infra.kafka.security import KafkaSecurityError
@@ -80,7 +81,8 @@ class BrokerConnection(asyncio.Protocol):
         """A connection that may send. `on_lost` is called once when it has ended, with the reason (None:
         `abort`).
 
-        Errors: OSError (a time-out is one), EOFError; `KafkaSecurityError` for what an operator must mend.
+        Errors: OSError (a time-out is one), EOFError; `IncompatibleBrokerVersion`; `KafkaSecurityError` for
+        what an operator must mend.
         """
         address = f"{host}:{port}"
         try:
@@ -279,12 +281,17 @@ class BrokerConnection(asyncio.Protocol):
 
     async def _begin(self, settings: Settings) -> None:
         """ApiVersions and SASL. Errors: as `open`'s."""
+        await self._ask_versions()
+        if security.uses_sasl(settings):
+            await self._authenticate(settings)
+        else:  # a listener of SASL, which answers ApiVersions to anybody, ends the connection
+            await self.ask_now(MetadataRequest(topics=[]))
+
+    async def _ask_versions(self) -> None:
         # version 0 is answered by every broker, and before SASL
         answer = await self.ask_now(ApiVersionsRequest(version=0))
         known = {it.api_key: (it.min_version, it.max_version) for it in answer.api_keys}
         self._versions = BrokerVersionData(api_versions=known)
-        if security.uses_sasl(settings):
-            await self._authenticate(settings)
 
     async def _authenticate(self, settings: Settings) -> None:
         seconds = await authentication.authenticate(self, settings)
@@ -353,24 +360,43 @@ async def _connect(
 async def _diagnosed(settings: Settings, host: str, port: int) -> KafkaSecurityError | None:
     """Whether a listener that ends our connections speaks otherwise than `settings` say; None: it does not
     show."""
-    address = f"{host}:{port}"
+    address, is_ssl = f"{host}:{port}", security.uses_ssl(settings)
+    context = security.ssl_context(settings) if is_ssl else None
     try:
         async with asyncio.timeout(DIAGNOSE_SECONDS):
-            if security.uses_ssl(settings):
-                if await _answers_in_the_clear(host, port):
-                    return security.speaks_plaintext(address)
-            elif await _shakes_hands(host, port):
+            if not security.uses_sasl(settings) and await _has_sasl(host, port, context):
+                return security.wants_sasl(address)
+            if is_ssl and await _answers_in_the_clear(host, port):
+                return security.speaks_plaintext(address)
+            if not is_ssl and await _shakes_hands(host, port):
                 return security.speaks_ssl(address)
-    except (OSError, EOFError):
+    except TimeoutError:
         pass
     return None
+
+
+async def _has_sasl(host: str, port: int, context: ssl.SSLContext | None) -> bool:
+    made = BrokerConnection(f"{host}:{port}")
+    try:
+        await _connect(made, host, port, context)
+        await made._ask_versions()
+        if not made.knows(SaslHandshakeRequest):
+            return False
+        answer = await made.ask_now(SaslHandshakeRequest(mechanism="PLAIN"))
+        return answer.error_code in (0, UnsupportedSaslMechanismError.errno)
+    except (OSError, EOFError):
+        return False
+    finally:
+        made.abort()
 
 
 async def _answers_in_the_clear(host: str, port: int) -> bool:
     made = BrokerConnection(f"{host}:{port}")
     try:
         await _connect(made, host, port, None)
-        await made.ask_now(ApiVersionsRequest(version=0))
+        await made._ask_versions()
+    except (OSError, EOFError):
+        return False
     finally:
         made.abort()
     return True
@@ -385,6 +411,8 @@ async def _shakes_hands(host: str, port: int) -> bool:
         await _connect(made, host, port, context)
     except ssl.SSLError as error:
         return "ALERT" in (error.reason or "")  # it wants a certificate of ours, or an older TLS
+    except (OSError, EOFError):
+        return False
     finally:
         made.abort()
     return True

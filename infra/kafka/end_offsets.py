@@ -16,6 +16,7 @@ from kafka.errors import KafkaError
 
 from infra.kafka import kafka_client
 from infra.kafka.names import topic_partition
+from infra.kafka.security import KafkaSecurityError
 from infra.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class EndOffsets:
             if self._consumer is None:
                 self._consumer = kafka_client.consumer(self._settings, bootstrap_timeout_ms=wait)
             end_offsets = self._consumer.end_offsets(list(self._places), timeout_ms=wait)
-        except (KafkaError, OSError, ValueError) as error:
+        except (KafkaError, KafkaSecurityError, OSError, ValueError) as error:
             log.debug("the broker does not say where its log ends: %s", type(error).__name__)
             return None
         return {

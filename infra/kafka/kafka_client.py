@@ -17,7 +17,9 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from infra.kafka import security
 from infra.kafka.names import broker_name
+from infra.kafka.reachable import check_security
 from infra.settings import BadSetting, Settings
 from schemas.errors import ConfigurationError
 from schemas.topics import AFTER_MAX, TOPICS, Topic
@@ -25,12 +27,15 @@ from schemas.topics import AFTER_MAX, TOPICS, Topic
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS: Final = 30.0
+ATTEMPT_SECONDS: Final = 2.0
+"""Of them: after so long without a broker it is asked whether it refuses us, which no waiting mends."""
 RECONNECT: Final = {"reconnect_backoff_max_ms": 500}
 """Options of every client: kafka-python would wait up to 30 s, longer than most brokers are away."""
 RETRY_MS: Final = 20
 """Between two requests of a client for metadata. kafka-python waits 100 ms whatever its options say, also
 after its first request, which names no topic."""
 Bounds = tuple[int, int]
+_checked: Final[set[Settings]] = set()
 
 
 class TopicMismatch(ConfigurationError):
@@ -43,17 +48,19 @@ class TopicInfo(NamedTuple):
 
 
 def producer(settings: Settings, **options: Any) -> KafkaProducer:
-    """A producer: acknowledged by all replicas, idempotent, lz4; `linger_ms` trades latency for batches."""
+    """A producer: acknowledged by all replicas, idempotent, lz4; `linger_ms` trades latency for batches.
+
+    Errors: `KafkaError`; `KafkaSecurityError`.
+    """
     made = KafkaProducer(
         **{
-            "bootstrap_servers": settings.kafka_bootstrap,
+            **_connecting(settings),
             "acks": "all",
             "enable_idempotence": True,
             "compression_type": "lz4",
             "linger_ms": 1,
             "allow_auto_create_topics": False,
             "metrics_enabled": False,
-            **RECONNECT,
             **options,
         }
     )
@@ -62,10 +69,13 @@ def producer(settings: Settings, **options: Any) -> KafkaProducer:
 
 
 def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
-    """A consumer that reads from where it is sought: falling off the log is an error, never a silent jump."""
+    """A consumer that reads from where it is sought: falling off the log is an error, never a silent jump.
+
+    Errors: `KafkaError`; `KafkaSecurityError`.
+    """
     made = KafkaConsumer(
         **{
-            "bootstrap_servers": settings.kafka_bootstrap,
+            **_connecting(settings),
             "group_id": None,
             "enable_auto_commit": False,
             "auto_offset_reset": "none",
@@ -89,21 +99,38 @@ def bounds(client: KafkaConsumer, places: Sequence[TopicPartition]) -> dict[Topi
 
 
 def admin(settings: Settings) -> KafkaAdminClient:
-    """An admin client; waits up to `CONNECT_SECONDS` for a broker. Errors: `KafkaError`."""
+    """An admin client; waits up to `CONNECT_SECONDS` for a broker. Errors: `KafkaError`;
+    `KafkaSecurityError`, at once."""
     until = time.monotonic() + CONNECT_SECONDS
     while True:
+        seconds = min(until - time.monotonic(), ATTEMPT_SECONDS)
         try:
-            made = KafkaAdminClient(
-                bootstrap_servers=settings.kafka_bootstrap,
-                bootstrap_timeout_ms=max(1, int(1000 * (until - time.monotonic()))),
-                **RECONNECT,
-            )
-            made._manager.cluster.config["retry_backoff_ms"] = RETRY_MS
-            return made
+            return admin_client(settings, bootstrap_timeout_ms=max(1, int(1000 * seconds)))
         except KafkaError:
+            check_security(settings)
             if time.monotonic() > until:
                 raise
             time.sleep(0.2)
+
+
+def admin_client(settings: Settings, **options: Any) -> KafkaAdminClient:
+    """An admin client, made in one attempt. Errors: `KafkaError`; `KafkaSecurityError`."""
+    made = KafkaAdminClient(**_connecting(settings), **options)
+    made._manager.cluster.config["retry_backoff_ms"] = RETRY_MS
+    return made
+
+
+def _connecting(settings: Settings) -> dict[str, Any]:
+    """Options of every client. Before the first one of a process it is asked whether a broker refuses us:
+    kafka-python would try again and again. Errors: `KafkaSecurityError`."""
+    if settings not in _checked:
+        _checked.add(settings)
+        check_security(settings)
+    return {
+        "bootstrap_servers": settings.kafka_bootstrap,
+        **security.client_options(settings),
+        **RECONNECT,
+    }
 
 
 def ensure_topics(settings: Settings) -> dict[str, TopicInfo]:

@@ -13,6 +13,7 @@ from infra.kafka import kafka_client
 from infra.kafka.kafka_client import TopicInfo
 from infra.kafka.names import broker_name
 from infra.settings import Settings
+from schemas.errors import FreshetError
 
 TIMEOUT_MS: Final = 1000
 POLL_SECONDS: Final = 2.0
@@ -37,7 +38,7 @@ class TopicWatch:
         client: KafkaAdminClient | None = None
         while self.other is None and not self._stop.wait(POLL_SECONDS):
             # where the broker is away, the flow itself reports it
-            with contextlib.suppress(KafkaError, OSError):
+            with contextlib.suppress(KafkaError, OSError, FreshetError):
                 # one client for good: a client that finds no broker leaks a thread
                 client = client or self._client()
                 found = kafka_client.describe(client, [self._name]).get(self._name, self._was)
@@ -46,10 +47,9 @@ class TopicWatch:
             client.close()
 
     def _client(self) -> KafkaAdminClient:
-        return KafkaAdminClient(
-            bootstrap_servers=self._settings.kafka_bootstrap,
+        return kafka_client.admin_client(
+            self._settings,
             # a flow that ends waits for this request
             bootstrap_timeout_ms=TIMEOUT_MS,
             request_timeout_ms=TIMEOUT_MS,
-            **kafka_client.RECONNECT,
         )

@@ -9,7 +9,6 @@ from typing import Any, Final
 from kafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
-    IncompatibleBrokerVersion,
     KafkaError,
     NotCoordinatorError,
     for_code,
@@ -17,7 +16,7 @@ from kafka.errors import (
 from kafka.protocol.producer import InitProducerIdRequest
 
 from infra.kafka.connection import BrokerConnection
-from infra.kafka.security import KafkaSecurityError
+from infra.kafka.reachable import open_any
 from infra.settings import Settings
 from serving.log import leaders
 from serving.log.failure import Failure
@@ -35,7 +34,6 @@ _LOADING: Final = {
     NotCoordinatorError.errno,
 }
 OnFailure = Callable[[IdempotentProducer, Failure], None]
-_CONNECTION_ERRORS: Final = (OSError, EOFError, KafkaSecurityError, IncompatibleBrokerVersion)
 
 
 async def open_producer(
@@ -51,7 +49,7 @@ async def open_producer(
     Errors: OSError, EOFError where a broker does not answer; `KafkaError`, `KafkaSecurityError`,
     `leaders.TopicsDiffer`.
     """
-    first = await _first_connection(settings, addresses)
+    first = await open_any(settings, addresses)
     try:
         cluster = await leaders.cluster_of(first, settings)
         producer = await _producer_id(first)
@@ -68,33 +66,6 @@ async def open_producer(
     return await _connected(
         settings, producer, cluster._replace(topics=topics), pending, on_failure
     )
-
-
-async def _first_connection(settings: Settings, addresses: Sequence[str]) -> BrokerConnection:
-    """A connection to the first that answers. Errors: as `BrokerConnection.open`'s, of the last that does
-    not."""
-
-    async def connect(address: str) -> BrokerConnection:
-        host, _, port = address.strip().rpartition(":")
-        return await BrokerConnection.open(settings, host, int(port), lambda *_: None)
-
-    error: Exception = ConnectionError()
-    tries = [asyncio.create_task(connect(address)) for address in addresses]
-    found: BrokerConnection | None = None
-    try:
-        for answer in asyncio.as_completed(tries):
-            try:
-                found = await answer
-                return found
-            except _CONNECTION_ERRORS as failed:
-                error = failed
-    finally:
-        for each in tries:
-            each.cancel()
-        for result in await asyncio.gather(*tries, return_exceptions=True):
-            if isinstance(result, BrokerConnection) and result is not found:
-                result.abort()
-    raise error
 
 
 async def _producer_id(connection: BrokerConnection) -> ProducerId:

@@ -25,6 +25,7 @@ from kafka.errors import KafkaError
 
 from infra.backoff import Pauses
 from infra.kafka import kafka_client
+from infra.kafka.reachable import is_reachable
 from infra.settings import Settings
 from schemas.errors import ConfigurationError
 from schemas.headers import Headers
@@ -38,7 +39,6 @@ from serving.log.leaders import TopicsDiffer
 from serving.log.outcome import Done, Outcome
 from serving.log.partitions import PartitionCount
 from serving.log.pending import PendingAppend, PendingAppends
-from serving.log.reachable import is_reachable
 
 log = logging.getLogger("freshet.serving")
 
@@ -85,7 +85,7 @@ class LogProducer:
         `kafka_client.TopicMismatch`, and `ConfigurationError` for what an operator must mend.
         """
         made, partition_count = cls(settings), PartitionCount(settings)
-        if await is_reachable(made._brokers) or not partition_count.check():
+        if await is_reachable(settings) or not partition_count.check():
             await asyncio.to_thread(kafka_client.ensure_topics, settings)
             partition_count.store()
             await made._open_first()
@@ -165,6 +165,9 @@ class LogProducer:
                     await self._wait_lost()
                     if await self._is_away():
                         self._mark_away(Failure())
+            except ConfigurationError as error:  # it refuses us now
+                self._mark_away(Failure())
+                self._warn_once(str(error))
             except Exception as error:
                 self._warn_once(f"the broker can't be watched ({type(error).__name__})")
                 await asyncio.sleep(WATCH_SECONDS)
@@ -186,7 +189,7 @@ class LogProducer:
         silent = time.monotonic() - max(self._pending.heard, oldest)
         if silent < MAX_SILENCE_SECONDS:
             return time.monotonic() - oldest > DELIVERY_TIMEOUT_MS / 1000
-        producer, answered = self._producer, await is_reachable(self._brokers)
+        producer, answered = self._producer, await is_reachable(self._settings, self._brokers)
         oldest = self._pending.oldest
         if self._producer is not producer or oldest is None:
             return False
@@ -249,9 +252,9 @@ class LogProducer:
         self._warn_once(f"the broker can't be used as this process starts ({type(last).__name__})")
 
     async def _reconnect(self) -> None:
-        if not await is_reachable(self._brokers):
-            return
         try:
+            if not await is_reachable(self._settings, self._brokers):
+                return
             try:
                 await self._open(RECONNECT_TIMEOUT_SECONDS)
             except TopicsDiffer:

@@ -8,9 +8,11 @@ import time
 from typing import Final
 
 import redis.asyncio
+from kafka.protocol.metadata import MetadataRequest
 
+from infra.kafka.connection import BrokerConnection
+from infra.kafka.reachable import open_any
 from infra.settings import Settings
-from serving.log.reachable import check_reachable
 from serving.state.background import STALE_AFTER_SECONDS, Background
 
 POLL_SECONDS: Final = 1.0
@@ -22,7 +24,8 @@ class Probe(Background):
     name = "services"
 
     def __init__(self, settings: Settings, client: redis.asyncio.Redis) -> None:
-        self._brokers = settings.kafka_bootstrap.split(",")
+        self._settings = settings
+        self._broker: BrokerConnection | None = None
         self._redis = client
         self._answered_at = {"redis": float("-inf"), "broker": float("-inf")}
 
@@ -38,6 +41,11 @@ class Probe(Background):
     async def start(self) -> None:
         await self._probe_all()
         await super().start()
+
+    async def stop(self) -> None:
+        await super().stop()
+        if self._broker is not None:
+            self._broker.abort()
 
     async def run(self) -> None:
         while True:
@@ -56,4 +64,11 @@ class Probe(Background):
         await self._redis.ping()
 
     async def _probe_broker(self) -> None:
-        await check_reachable(self._brokers)
+        if self._broker is None or self._broker.closed:
+            self._broker = await open_any(self._settings)
+        # one connection for good: TLS and SASL cost more than the question
+        try:
+            await self._broker.ask(MetadataRequest(topics=[]))
+        except BaseException:
+            self._broker.abort()
+            raise

@@ -26,15 +26,15 @@ class Authority:
         own = own.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         self.path.write_bytes(_pem(own.sign(self._key, hashes.SHA256())))
 
-    def issue(self, name: str, days: int = 2) -> Path:
-        """A PEM file: a private key (PKCS 8, no password), then the certificate of the host `name` (an
+    def issue(self, name: str, days: int = 2, password: str = "") -> Path:
+        """A PEM file: a private key (PKCS 8; "" is no password), then the certificate of the host `name` (an
         address or a domain), which ends in so many days."""
         key = _new_key()
         made = _builder(_named(name), self._name, key, days).add_extension(
             x509.SubjectAlternativeName([_alternative(name)]), critical=False
         )
         path = self._folder / f"{name}.pem"
-        path.write_bytes(_key_pem(key) + _pem(made.sign(self._key, hashes.SHA256())))
+        path.write_bytes(_key_pem(key, password) + _pem(made.sign(self._key, hashes.SHA256())))
         return path
 
 
@@ -71,9 +71,11 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_pem(key: ec.EllipticCurvePrivateKey, password: str) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.BestAvailableEncryption(password.encode())
+        if password
+        else serialization.NoEncryption(),
     )
