@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -34,12 +34,20 @@ RECONNECT: Final = {"reconnect_backoff_max_ms": 500}
 RETRY_MS: Final = 20
 """Between two requests of a client for metadata. kafka-python waits 100 ms whatever its options say, also
 after its first request, which names no topic."""
+MIN_IN_SYNC: Final = "min.insync.replicas"
 Bounds = tuple[int, int]
 _checked: Final[set[Settings]] = set()
 
 
 class TopicMismatch(ConfigurationError):
     """A topic exists with another partition count than this installation's."""
+
+
+class Replicas(NamedTuple):
+    """Of a topic: how many of each partition, and how many must have a record that is acknowledged."""
+
+    factor: int
+    in_sync: int
 
 
 class TopicInfo(NamedTuple):
@@ -137,15 +145,17 @@ def ensure_topics(settings: Settings) -> dict[str, TopicInfo]:
     """Creates the topics that are missing; answers id and partition count of each, by our name.
 
     Errors: `TopicMismatch` where a topic exists with another count; `BadSetting` where the broker has a topic
-    whose name differs in '.' and '_' alone.
+    whose name differs in '.' and '_' alone, or fewer brokers than replicas are asked for.
     """
     client = admin(settings)
     try:
         existing = set(client.list_topics())
-        for topic in TOPICS:
-            name = broker_name(settings, topic.name)
-            if name not in existing:
-                _create(client, name, topic, settings.partitions)
+        missing = {broker_name(settings, it.name): it for it in TOPICS}
+        missing = {name: topic for name, topic in missing.items() if name not in existing}
+        if missing:
+            replicas = wanted_replicas(client, settings)
+            for name, topic in missing.items():
+                _create(client, name, topic, settings.partitions, replicas)
         found = _await_described(client, settings)
     finally:
         client.close()
@@ -182,13 +192,41 @@ def _await_described(client: KafkaAdminClient, settings: Settings) -> dict[str, 
     return {topic.name: found[name] for topic, name in zip(TOPICS, names, strict=True)}
 
 
-def _create(client: KafkaAdminClient, name: str, topic: Topic, partitions: int) -> None:
+def wanted_replicas(client: KafkaAdminClient, settings: Settings) -> Replicas:
+    """Replicas of a topic that is made now. Errors: `BadSetting` where there are too few brokers."""
+    brokers = len(client.describe_cluster()["brokers"])
+    count = settings.kafka_replication_factor or (3 if brokers >= 3 else 1)
+    in_sync = settings.kafka_min_insync_replicas or (2 if count >= 3 else 1)
+    if count > brokers:
+        raise BadSetting(
+            f"KAFKA_REPLICATION_FACTOR is {count}, and the cluster has {brokers}"
+            f" broker{'s' * (brokers != 1)}: leave it out, or add brokers"
+        )
+    if in_sync > count:
+        raise BadSetting(
+            f"KAFKA_MIN_INSYNC_REPLICAS is {in_sync}, and a topic gets {count}"
+            f" replica{'s' * (count != 1)} here, so that no record would be acknowledged: set"
+            " KAFKA_REPLICATION_FACTOR, too"
+        )
+    return Replicas(count, in_sync)
+
+
+def _create(
+    client: KafkaAdminClient, name: str, topic: Topic, partitions: int, replicas: Replicas
+) -> None:
+    config = {**topic.config, MIN_IN_SYNC: str(replicas.in_sync)}
+    new = NewTopic(
+        name=name,
+        num_partitions=topic.partitions or partitions,
+        replication_factor=replicas.factor,
+        topic_configs=config,
+    )
     try:
         try:
-            _create_with(client, name, topic, partitions, topic.config)
+            client.create_topics([new])
         except InvalidConfigurationError:  # Kafka before 3.6 does not know it
-            config = {key: value for key, value in topic.config.items() if key != AFTER_MAX}
-            _create_with(client, name, topic, partitions, config)
+            del new.topic_configs[AFTER_MAX]
+            client.create_topics([new])
             log.warning(
                 "topic %s was made without %s, which this broker does not know: it takes records of a"
                 " worker whose clock is ahead, and their times count (Kafka 3.6 and newer refuse them)",
@@ -202,15 +240,3 @@ def _create(client: KafkaAdminClient, name: str, topic: Topic, partitions: int) 
             f"topic {name} cannot be made, since the broker has one whose name differs in '.' and '_' alone:"
             " give FRESHET_TOPIC_PREFIX another value"
         ) from None
-
-
-def _create_with(
-    client: KafkaAdminClient, name: str, topic: Topic, partitions: int, config: Mapping[str, str]
-) -> None:
-    new = NewTopic(
-        name=name,
-        num_partitions=topic.partitions or partitions,
-        replication_factor=1,
-        topic_configs=dict(config),
-    )
-    client.create_topics([new])

@@ -10,8 +10,9 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 
 from infra.kafka import kafka_client
+from infra.kafka.kafka_client import MIN_IN_SYNC, Replicas
 from infra.kafka.names import broker_name
-from infra.settings import Settings
+from infra.settings import BadSetting, Settings
 from schemas.topics import AFTER_MAX, TOPICS, Topic
 
 Values = Mapping[str, str]
@@ -19,23 +20,29 @@ Values = Mapping[str, str]
 
 def align(settings: Settings) -> list[str]:
     """Gives each topic the declared bound on timestamps that lie ahead. Answers a sentence for each topic
-    that it changed, and for each other difference from the declared configuration.
+    that it changed, and for each other difference from the declared configuration, or from the replicas that
+    a new topic gets.
 
-    Those it leaves: a shorter retention would delete what an operator chose to keep. Errors: none of the
-    broker, which may forbid to read or alter configurations: it is a sentence, too.
+    Those it leaves: a shorter retention would delete what an operator chose to keep, and replicas are moved
+    by Kafka's own tools. Errors: none of the broker, which may forbid to read or alter configurations, and
+    none for a number of replicas that it cannot give: each is a sentence, too.
     """
     try:
         client = kafka_client.admin(settings)
         try:
             names = {broker_name(settings, topic.name): topic for topic in TOPICS}
             found = _described(client, list(names))
-            return [
+            wanted = kafka_client.wanted_replicas(client, settings)
+            sentences = [
                 sentence
                 for name, topic in names.items()
-                for sentence in _aligned(client, name, topic, found.get(name, {}))
+                for sentence in _aligned(client, name, topic, wanted, found.get(name, {}))
             ]
+            return sentences + list(_replicas(client, list(names), wanted))
         finally:
             client.close()
+    except BadSetting as error:
+        return [str(error)]
     except KafkaError as error:
         return [f"the configuration of the topics was not compared: {type(error).__name__}"]
 
@@ -49,7 +56,21 @@ def _described(client: KafkaAdminClient, names: list[str]) -> dict[str, Values]:
     }
 
 
-def _aligned(client: KafkaAdminClient, name: str, topic: Topic, held: Values) -> Iterator[str]:
+def _replicas(client: KafkaAdminClient, names: list[str], wanted: Replicas) -> Iterator[str]:
+    for entry in client.describe_topics(names):
+        name = entry.get("name") or entry.get("topic")
+        counts = {len(it["replica_nodes"]) for it in entry["partitions"]}
+        if counts and counts != {wanted.factor}:
+            few = min(counts)
+            yield (
+                f"topic {name} has {few} replica{'s' * (few != 1)}, and a new topic gets {wanted.factor}:"
+                " kafka-reassign-partitions.sh moves them"
+            )
+
+
+def _aligned(
+    client: KafkaAdminClient, name: str, topic: Topic, wanted: Replicas, held: Values
+) -> Iterator[str]:
     if not held:
         yield f"topic {name}: the broker does not tell its configuration"
         return
@@ -58,7 +79,7 @@ def _aligned(client: KafkaAdminClient, name: str, topic: Topic, held: Values) ->
             f"topic {name} has no {AFTER_MAX}, which this broker does not know: it takes records of a worker"
             " whose clock is ahead, and their times count (Kafka 3.6 and newer refuse them)"
         )
-    for config, declared in topic.config.items():
+    for config, declared in {**topic.config, MIN_IN_SYNC: str(wanted.in_sync)}.items():
         value = held.get(config, declared)
         if value == declared:
             continue

@@ -176,7 +176,10 @@ def test_a_certificate_of_another_name_an_unknown_authority_or_the_past_is_a_sen
     for pair, match in (
         (authority.issue("broker.example"), "of another name: name the host in KAFKA_BOOTSTRAP"),
         (authority.issue(HOST, days=-1), "has expired: renew it"),
-        (Authority(tmp_path, "another").issue(HOST), "no authority that is known here .*KAFKA_SSL_CAFILE"),
+        (
+            Authority(tmp_path, "another").issue(HOST),
+            "no authority that is known here .*KAFKA_SSL_CAFILE",
+        ),
     ):
         listener = listen(context=context_of(pair))
         refused(settings_for(listener, **fields), match)
