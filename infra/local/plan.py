@@ -74,6 +74,11 @@ def plan(
         given = services.free_port()
     own_broker = not is_given("kafka_bootstrap", environment)
     own_redis = not is_given("redis_url", environment)
+    if own_broker and settings.kafka_security_protocol != "PLAINTEXT":
+        raise BadSetting(
+            "KAFKA_SECURITY_PROTOCOL is for brokers of yours, and the one that is started here takes"
+            " PLAINTEXT: set KAFKA_BOOTSTRAP to yours, or leave it out"
+        )
     changes: dict[str, object] = {
         "data_dir": directory,
         "port": _chosen_port(given, "--port", settings.bind) if given else settings.port,
@@ -94,9 +99,16 @@ def plan(
 
 
 def unanswered_services(plan: Plan) -> list[str]:
-    """A sentence for each service of another installation that does not answer now; it may answer later."""
+    """A sentence for each service of another installation that does not answer now; it may answer later.
+
+    Errors: `KafkaSecurityError` where a broker answers, and refuses us.
+    """
+    from infra.kafka.reachable import check_security  # imports kafka-python
+
     warnings = []
-    if not plan.own_broker and not any(map(_answers, plan.settings.kafka_bootstrap.split(","))):
+    if not plan.own_broker and any(map(_answers, plan.settings.kafka_bootstrap.split(","))):
+        check_security(plan.settings)
+    elif not plan.own_broker:
         warnings.append("nothing answers at KAFKA_BOOTSTRAP: waiting for it")
     if not plan.own_redis and not services.redis_answers(plan.settings.redis_url):
         warnings.append("no Redis answers at REDIS_URL: waiting for it")

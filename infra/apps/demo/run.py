@@ -20,9 +20,15 @@ from infra.apps.replay import recipe
 from infra.datasets.movielens import Dataset
 from infra.local import home
 from infra.local.system import System, running
+from infra.settings import FILES, VARIABLES
 from infra.terminal.progress import Reporter
 
-IGNORED_VARIABLES: Final = ("KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE")
+IGNORED_VARIABLES: Final = tuple(
+    names[field]
+    for names in (VARIABLES, FILES)
+    for field in names
+    if field.startswith("kafka_") or field == "redis_url"
+)
 """The demo needs an empty broker and an empty Redis, so it starts its own."""
 
 
