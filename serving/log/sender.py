@@ -13,7 +13,7 @@ from serving.log.batch import PartitionQueue, ProducerBatch
 from serving.log.produce import Result
 from serving.log.record_batch import ProducerId
 
-INTERVAL_SECONDS: Final = 0.005
+INTERVAL_SECONDS: Final = 0.006
 """Between two requests; the first after a pause leaves at once. A request costs this process and the broker
 about 0.2 ms each, whatever it holds."""
 MAX_IN_FLIGHT: Final = 2

@@ -1,0 +1,1 @@
+"""The produce path's own parts, without a broker."""
