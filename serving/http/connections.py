@@ -34,7 +34,8 @@ class Connections:
         self._most = most if files < 0 else max(1, min(most, files - RESERVED_FILES))
         self._open: dict[Connection, str] = {}
         self._of: Counter[str] = Counter()
-        self._body_bytes = 0
+        self.body_bytes = 0
+        """Of bodies of which a part is still to come."""
         self._sweep: asyncio.TimerHandle | None = None
 
     def add(self, connection: Connection, address: str) -> Problem | None:
@@ -65,13 +66,13 @@ class Connections:
 
     def receive(self, size: int) -> None:
         """Counts bytes of a body that is incomplete. Errors: `Problem` 503; they are not counted."""
-        if self._body_bytes + size > self.limits.body_bytes:
+        if self.body_bytes + size > self.limits.body_bytes:
             raise too_many_bodies()
-        self._body_bytes += size
+        self.body_bytes += size
 
     def release(self, size: int) -> None:
         """The opposite of `receive`."""
-        self._body_bytes -= size
+        self.body_bytes -= size
 
     def _sweep_later(self) -> None:
         loop = asyncio.get_running_loop()

@@ -278,13 +278,13 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._phase is Phase.ANSWER:
             self._await_request()
-        if self._phase is Phase.BODY and self.expect_100_continue and not self._received:
+        elif self.expect_100_continue and not self._received:
             # the client may leave out the body that it was not asked for, or not: what follows is unknown
-            self.transport.close()
-        elif self._held:
+            self._refuse_more()
+        if self._held:
             self._resume_soon()
-            return
-        self.flow.resume_reading()
+        else:
+            self.flow.resume_reading()
 
     def _await_request(self) -> None:
         self._phase = Phase.IDLE
@@ -303,15 +303,19 @@ class BoundedProtocol(HttpToolsProtocol):
         in_body = self._phase is Phase.BODY
         in_head = self._phase is Phase.HEAD
         headed = (self._head[:5] == b"HEAD ") if in_head else self.parser.get_method() == b"HEAD"
+        if self._abandon() or (in_body and self._answered):
+            self.transport.close()
+            return
+        self.transport.write(_answer(problem, headed))
+        self._refuse_more()
+
+    def _refuse_more(self) -> None:
+        """Writes no more, and reads what comes, so that the client can read what is written."""
         self._phase = Phase.REFUSED
         self._since = self.loop.time()
         self._held = _NO_DATA
         self._head = bytearray()
         self._release()
-        if self._abandon() or (in_body and self._answered):
-            self.transport.close()
-            return
-        self.transport.write(_answer(problem, headed))
         self.transport.write_eof()
         self.flow.resume_reading()
 
