@@ -6,7 +6,6 @@ server listens on loopback only and every caller there has every scope.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -20,13 +19,12 @@ from starlette.types import Receive, Scope, Send
 
 from serving.http.details import detail
 from serving.http.errors import Problem, as_problem, problem_response, request_id
+from serving.http.head import OPEN, Head, admit
 from serving.http.paths import given, routed_path
 
 _NO_MATCH: Final[tuple[Match, Scope]] = (Match.NONE, {})
 Handler = Callable[[Request], Awaitable[Response]]
 
-OPEN: Final = "open"
-"""A route of this scope needs no token, even where one is set: for health checks."""
 SCOPES: Final = {
     "read": "recommendations, items, slates",
     "explain": "propensities and feature values",
@@ -95,7 +93,7 @@ class Guarded(APIRoute):
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         try:
-            check_access(request, self.scope)
+            admit(Head.of(scope), self.scope, request.app.state.settings.token)
             response = await self._handler(request)
         except Exception as error:  # a route never ends without an answer
             problem = as_problem(error)
@@ -142,33 +140,13 @@ def guarded_router() -> APIRouter:
     return APIRouter(route_class=Guarded)
 
 
-def check_access(request: Request, scope: str) -> None:
-    """Errors: `Problem` 401 without the token, 403 for a page of another site in a browser."""
-    if scope == OPEN:
-        return
-    token: str = request.app.state.settings.token
-    if not token:
-        # only its address guards a server without a token, and a browser on this machine would let any page
-        # send requests to it
-        if request.headers.get("sec-fetch-site") == "cross-site":
-            raise Problem(403, "cross_site", "Set FRESHET_TOKEN to take requests of other sites.")
-        return
-    scheme, _, given_token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(
-        given_token.strip().encode(), token.encode()
-    ):
-        raise Problem(
-            401, "unauthorized", "A bearer token is needed.", headers={"WWW-Authenticate": "Bearer"}
-        )
-
-
 def caller(request: Request) -> str:
-    """The name of who sends a request that passed `check_access`: one, until there are several tokens."""
+    """The name of who sends a request that passed `admit`: one, until there are several tokens."""
     return ""
 
 
 def has_scope(request: Request, scope: str) -> bool:
-    """Whether a caller that passed `check_access` also has `scope`: the one token has every scope."""
+    """Whether a caller that passed `admit` also has `scope`: the one token has every scope."""
     return scope in SCOPES
 
 

@@ -10,7 +10,8 @@ from fastapi.openapi.utils import get_openapi
 
 from serving.http.codings import CODINGS
 from serving.http.errors import ProblemBody
-from serving.http.guard import OPEN, SCOPES, Guarded
+from serving.http.guard import SCOPES, Guarded
+from serving.http.head import OPEN
 from serving.http.media import JSON, NDJSON
 from serving.http.registry import ID, definitions, schema_of
 

@@ -13,7 +13,8 @@ from serving.context import state
 from serving.health import health
 from serving.http import docs, openapi
 from serving.http.errors import Problem, json_response
-from serving.http.guard import OPEN, guarded_router, needs
+from serving.http.guard import guarded_router, needs
+from serving.http.head import OPEN
 from serving.http.openapi import answers
 from serving.state.background import Fault
 

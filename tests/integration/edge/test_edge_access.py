@@ -15,7 +15,8 @@ from infra.settings import BadSetting, Settings, from_environment
 from schemas.control import Repeat
 from serving.app import create
 from serving.http import openapi
-from serving.http.guard import OPEN, SCOPES, Guarded, guarded_router, needs
+from serving.http.guard import SCOPES, Guarded, guarded_router, needs
+from serving.http.head import OPEN
 from tests.support.http import Server, serving
 
 
