@@ -72,6 +72,4 @@ def create(settings: Settings) -> FastAPI:
 
 async def not_routed(request: Request, error: Exception) -> Response:
     """The response to a 404 or a 405: the only errors outside of a `Guarded` route."""
-    response = problem_response(as_problem(error), request)
-    response.headers["X-Request-Id"] = request_id(request)
-    return response
+    return problem_response(as_problem(error), request_id(request))

@@ -20,7 +20,7 @@ _OWN_COUNTER: Final[Mapping[str | None, str]] = {
     STALE_VECTOR: "freshet_stale_vector_total",
 }
 MAX_UNSETTLED_ANSWERS: Final = 64
-"""Answers whose counts are added to the series together."""
+"""Answers to reads, or to writes, whose counts are added to the series together."""
 
 
 class Item(Protocol):
@@ -47,6 +47,10 @@ class DecisionCounts(Protocol):
 class Metrics:
     """Counts on the event loop; is scraped there, and in a thread where the worker has a port for scrapes.
 
+    What every request counts goes to a plain dictionary, which is added to the series every
+    `MAX_UNSETTLED_ANSWERS` answers and before a scrape: added one by one, with cold caches, the library's
+    series cost a tenth of the whole answer.
+
     Labels go by keyword: ``add("freshet_events_rejected_total", code="too_large")``. Errors: as
     `ProcessMetrics`'s.
     """
@@ -57,6 +61,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._counted: Counter[tuple[str, ...]] = Counter()
         self._spent: list[tuple[str, Mapping[str, float]]] = []
+        self._written: list[float] = []
 
     def add(self, name: str, n: float = 1, **labels: str) -> None:
         self.process_metrics.series(name, *_values(name, labels)).inc(n)
@@ -65,9 +70,34 @@ class Metrics:
         """A gauge's value, or the total of a counter that is counted elsewhere."""
         self.process_metrics.set(name, value, *_values(name, labels))
 
-    def observe_write(self, seconds: float) -> None:
-        """One sample of ``freshet_write_seconds``."""
-        self.process_metrics.series("freshet_write_seconds").observe(seconds)
+    def count_request(self, route: str, status: int) -> None:
+        """Counts a request. `route`: its path as registered, so the label has one value a route."""
+        with self._lock:
+            self._counted["freshet_requests_total", route, str(status)] += 1
+
+    def count_body(self, received: int) -> None:
+        """Counts the body of a request. `received`: bytes on the wire."""
+        with self._lock:
+            self._counted[("freshet_request_bytes_total",)] += received
+
+    def count_events(
+        self, accepted: int, duplicates: int, unknown_items: int, ignored: int, seconds: float
+    ) -> None:
+        """Counts a request whose `accepted` events are durable, which took `seconds`. The others: as
+        `serving.edge.events.Ingested`'s."""
+        with self._lock:
+            counted = self._counted
+            counted[("freshet_events_accepted_total",)] += accepted
+            if duplicates:
+                counted[("freshet_events_duplicates_total",)] += duplicates
+            if unknown_items:
+                counted[("freshet_events_unknown_items_total",)] += unknown_items
+            if ignored:
+                counted[("freshet_events_ignored_fields_total",)] += ignored
+            self._written.append(seconds)
+            full = len(self._written) >= MAX_UNSETTLED_ANSWERS
+        if full:
+            self.settle()
 
     def count_answer(
         self,
@@ -78,12 +108,7 @@ class Metrics:
         fallback: str | None,
         experiments: Iterable[Assigned] = (),
     ) -> None:
-        """Counts one answer. `spent`: ms by stage.
-
-        The counts go to a plain dictionary, which is added to the series every `MAX_UNSETTLED_ANSWERS`
-        answers and before a scrape: added one by one, with cold caches, the library's series cost a tenth
-        of the whole answer.
-        """
+        """Counts one answer. `spent`: ms by stage."""
         explored = sum([item.explore for item in decision.items])
         with self._lock:
             counted = self._counted
@@ -106,13 +131,16 @@ class Metrics:
             self.settle()
 
     def settle(self) -> None:
-        """Adds the counts of answers to the series."""
+        """Adds what was counted since the last time to the series."""
         with self._lock:
             counted, self._counted = self._counted, Counter()
             timings, self._spent = self._spent, []
+            written, self._written = self._written, []
         series = self.process_metrics.series
         for key, n in counted.items():
             series(*key).inc(n)
+        for seconds in written:
+            series("freshet_write_seconds").observe(seconds)
         for route, spent in timings:
             for stage, ms in spent.items():
                 series("freshet_stage_seconds", stage).observe(ms / 1000)

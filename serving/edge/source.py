@@ -12,14 +12,14 @@ from schemas.events import Source
 MAX_CLIENT_LENGTH: Final = 32
 _PRODUCT: Final = re.compile(r"[\w!#$%&'*+\-.^`|~]+", re.ASCII)
 """A product's name: a token of HTTP (RFC 9110, 5.6.2)."""
-_BROWSER_HEADERS: Final = ("origin", "sec-fetch-site")
-"""Headers that a browser sends with a request of a page, and that a page cannot leave out."""
 
 
-def source(headers: Mapping[str, str], *, imported: bool) -> Source | None:
-    """The source of a request; None for a server without a name, live. `headers`: by names in lower case."""
-    browser = any(name in headers for name in _BROWSER_HEADERS)
-    return _source(client(headers.get("user-agent", "")), imported, browser)
+def source(headers: Mapping[bytes, bytes], *, imported: bool) -> Source | None:
+    """The source of a request; None for a server without a name, live. `headers`: as those of a `Head`."""
+    # a browser sends one of them with a request of a page, and no page can leave both out
+    browser = b"origin" in headers or b"sec-fetch-site" in headers
+    user_agent = headers.get(b"user-agent", b"")[:MAX_CLIENT_LENGTH]
+    return _source(user_agent.decode("latin-1"), imported, browser)
 
 
 def client(user_agent: str) -> str:
@@ -33,6 +33,7 @@ def client(user_agent: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _source(name: str, imported: bool, browser: bool) -> Source | None:
+def _source(user_agent: str, imported: bool, browser: bool) -> Source | None:
+    name = client(user_agent)
     made = Source(name, "import" if imported else "live", "browser" if browser else "server")
     return None if made == Source() else made

@@ -73,10 +73,12 @@ def json_response(
     return Response(ENCODE(content), status, headers, "application/json")
 
 
-def problem_response(problem: Problem, request: Request) -> Response:
-    """The response: the problem, the request's id and the problem's headers."""
-    body = problem_body(problem, request_id(request))
-    return Response(body, problem.status, problem.headers, "application/problem+json")
+def problem_response(problem: Problem, identifier: str) -> Response:
+    """The response: the problem, its headers and the id of its request, in the body and as X-Request-Id."""
+    body = problem_body(problem, identifier)
+    response = Response(body, problem.status, problem.headers, "application/problem+json")
+    response.headers["X-Request-Id"] = identifier
+    return response
 
 
 def problem_body(problem: Problem, identifier: str) -> bytes:
@@ -109,14 +111,18 @@ def as_problem(error: Exception) -> Problem:
 
 
 def request_id(request: Request) -> str:
-    """The client's X-Request-Id where it is valid, else a new id; the same for the whole request."""
+    """The id of a request, as `identified` gives it; the same for the whole request."""
     scope = request.scope
     identifier: str | None = scope.get("freshet.request_id")
     if identifier is None:
-        client_id = request.headers.get("x-request-id", "")
-        identifier = client_id if _REQUEST_ID.fullmatch(client_id) else secrets.token_hex(8)
+        identifier = identified(request.headers.get("x-request-id", ""))
         scope["freshet.request_id"] = identifier
     return identifier
+
+
+def identified(client_id: str) -> str:
+    """The client's X-Request-Id where it is valid, else a new id."""
+    return client_id if _REQUEST_ID.fullmatch(client_id) else secrets.token_hex(8)
 
 
 def _place(error: Exception) -> str:

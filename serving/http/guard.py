@@ -100,7 +100,7 @@ class Guarded(APIRoute):
             if problem.code == "invalid" and not getattr(error, "takes", ""):
                 said = detail(self.openapi_extra or {}, problem.errors, self.param_convertors)
                 problem.detail = f"{problem.detail} {said}".strip()
-            response = problem_response(problem, request)
+            response = problem_response(problem, request_id(request))
             count_problem(request, response.status_code)
         count_request(request, self.path_format, response.status_code)
         response.headers["X-Request-Id"] = request_id(request)
@@ -130,10 +130,10 @@ def count_problem(request: Request, status: int) -> None:
 
 
 def count_request(request: Request, route: str, status: int) -> None:
-    """Counts a request. `route`: its path as registered, so the label has one value a route."""
+    """Counts a request, as `Metrics.count_request`."""
     serving = getattr(request.app.state, "serving", None)
     if serving is not None:
-        serving.metrics.add("freshet_requests_total", route=route, status=str(status))
+        serving.metrics.count_request(route, status)
 
 
 def guarded_router() -> APIRouter:

@@ -188,7 +188,7 @@ async def payload(request: Request, *parameters: str, lines: bool = False) -> by
     """
     check_query(request, *parameters)
     body = await read_body(request, lines=lines)
-    state(request).metrics.add("freshet_request_bytes_total", body.received)
+    state(request).metrics.count_body(body.received)
     return body.content
 
 

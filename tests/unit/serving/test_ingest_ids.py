@@ -264,11 +264,13 @@ def test_a_client_is_the_name_of_its_first_product(user_agent: str, name: str) -
 
 
 def test_the_source_of_an_event_is_in_its_record() -> None:
-    page = source({"user-agent": "Mozilla/5.0", "origin": "https://shop.example"}, imported=False)
+    page = source(
+        {b"user-agent": b"Mozilla/5.0", b"origin": b"https://shop.example"}, imported=False
+    )
     assert page is not None
     assert (page.client, page.agent, page.mode) == ("Mozilla", "browser", "live")
     assert action(send(VIEW, source=page)).source == page
-    fetched = source({"sec-fetch-site": "same-origin"}, imported=True)
+    fetched = source({b"sec-fetch-site": b"same-origin"}, imported=True)
     assert fetched is not None
     assert (fetched.client, fetched.agent, fetched.mode) == ("", "browser", "import")
     assert source({}, imported=False) is None
