@@ -27,6 +27,7 @@ from serving.http.bounds import ConnectionLimits
 from serving.http.connections import Connections
 from serving.http.protocol import BoundedProtocol
 from serving.read.query import INSTEAD
+from serving.routes import direct
 
 SHUTDOWN_SECONDS = 5
 """How long a stopping process waits for requests in progress."""
@@ -52,16 +53,10 @@ def run(settings: Settings) -> None:
     heartbeat.start()
     listener = listen(settings.bind, settings.port)
     app = create(settings)
-    _Protocol.accepted = Connections(
-        ConnectionLimits(
-            connections=settings.connections,
-            connections_per_address=settings.connections_per_address,
-        )
-    )
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=_Protocol,
+        http=protocol(app),
         ws="none",
         lifespan="off",
         access_log=False,
@@ -94,8 +89,21 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Protocol(BoundedProtocol):
-    instead = INSTEAD
+def protocol(app: FastAPI) -> type[BoundedProtocol]:
+    """The protocol in front of `app`: with its bounds and remedies, and what answers without it."""
+    settings: Settings = app.state.settings
+
+    class ServingProtocol(BoundedProtocol):
+        accepted = Connections(
+            ConnectionLimits(
+                connections=settings.connections,
+                connections_per_address=settings.connections_per_address,
+            )
+        )
+        instead = INSTEAD
+        responders = direct.responders(app)
+
+    return ServingProtocol
 
 
 class _Server(uvicorn.Server):

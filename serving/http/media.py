@@ -44,6 +44,11 @@ def media_type(value: bytes) -> str:
     return _USUAL[value] if value in _USUAL else _parsed(value.decode("latin-1"))
 
 
+def is_usual(value: bytes) -> bool:
+    """Whether a Content-Type of this value is one of ours, as most clients write it."""
+    return value in _USUAL
+
+
 def _parsed(value: str) -> str:
     name, *parameters = [part.strip(" \t") for part in value.lower().split(";")]
     for parameter in parameters:

@@ -15,13 +15,12 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-
 from schemas.errors import FreshetError
 from serving.http import bounds
 from serving.http.bounds import MAX_DISCARDED_BYTES, MAX_HEADERS, MAX_LENGTH_DIGITS, MAX_LINE_BYTES
 from serving.http.chunks import Chunks
 from serving.http.connections import Connections
+from serving.http.direct import DirectProtocol
 from serving.http.errors import Problem, problem_body
 from serving.http.lines import Lines
 
@@ -50,7 +49,7 @@ class _Refused(FreshetError):
     """Ends the parsing of a request; the parser reports it as an error of its callback."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(DirectProtocol):
     """`accepted`: the connections of the process. `instead`: what the problem of a request line that is too
     long says to do."""
 
@@ -321,12 +320,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _abandon(self) -> bool:
         """Tells who answers the current request that nobody waits for it. Whether the answer has begun."""
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle = self.cycle
         if self._answered or cycle is None:
             return False
         cycle.disconnected = True
         cycle.message_event.set()
-        return cycle.response_started
+        begun: bool = cycle.response_started
+        return begun
 
     # times
 

@@ -16,17 +16,27 @@ from schemas.reject import Rejected
 from schemas.topics import EVENTS
 from serving.context import Serving, state
 from serving.edge import events
-from serving.edge.events import RequestContext
+from serving.edge.events import Ingested, RequestContext
 from serving.edge.source import source
 from serving.http.body import IDEMPOTENCY_KEY, idempotency_key, is_ndjson
 from serving.http.errors import json_response
 from serving.http.guard import caller, check_scope, guarded_router, needs
+from serving.http.head import Head
 from serving.http.openapi import answers, body, merged, parameters
 from serving.http.parameters import check_query
-from serving.routes.accepted import Accepted, append_valid, count_rejected, payload
+from serving.routes.accepted import (
+    Accepted,
+    Receipt,
+    all_rejected,
+    append,
+    count_rejected,
+    payload,
+    render_positions,
+)
 
 router: Final = guarded_router()
-
+PATH: Final = "/v1/events"
+SCOPE: Final = "events"
 
 _MODE: Final = (
     "mode",
@@ -37,7 +47,7 @@ _MODE: Final = (
 
 
 @router.post(
-    "/v1/events",
+    PATH,
     status_code=202,
     summary="Say what people did",
     description=(
@@ -70,7 +80,7 @@ _MODE: Final = (
         parameters(_MODE, IDEMPOTENCY_KEY),
     ),
 )
-@needs("events")
+@needs(SCOPE)
 async def post_events(request: Request) -> Response:
     started = time.perf_counter()
     serving = state(request)
@@ -78,26 +88,39 @@ async def post_events(request: Request) -> Response:
     context = _context(request, serving)
     ingested = events.ingest(content, context, serving.people, serving.catalogue.lookup)
     count_rejected(serving, ingested.rejected)
-    name = None if ingested.single else "events"
-    if context.idempotency_key is not None and ingested.records:
+    if not ingested.records:
+        raise all_rejected(ingested.rejected, None if ingested.single else "events")
+    if context.idempotency_key is not None:
         await serving.idempotency.keep(
             caller(request), context.idempotency_key, ingested.fingerprint
         )
-    answer = await append_valid(request, EVENTS, ingested.records, ingested.rejected, name)
+    receipt = await append(request, EVENTS, ingested.records)
+    return json_response(accepted(serving, ingested, receipt, started), 202)
+
+
+def accepted(serving: Serving, ingested: Ingested, receipt: Receipt, started: float) -> Accepted:
+    """The content of the answer to a request whose records are durable, and its counts. `started`: when the
+    request began, by ``time.perf_counter``."""
+    answer = Accepted(
+        accepted=len(ingested.records),
+        rejected=ingested.rejected,
+        positions=render_positions(receipt.offsets),
+        durable=receipt.durable,
+    )
     if any(ingested.assigned_ids):
         answer.event_ids = ingested.assigned_ids
-    metrics = serving.metrics
-    metrics.add("freshet_events_accepted_total", len(ingested.records))
     if ingested.duplicates:
         answer.duplicates = ingested.duplicates
-        metrics.add("freshet_events_duplicates_total", ingested.duplicates)
     if ingested.unknown_items:
         answer.unknown_items = ingested.unknown_items
-        metrics.add("freshet_events_unknown_items_total", ingested.unknown_items)
-    if ingested.ignored:
-        metrics.add("freshet_events_ignored_fields_total", ingested.ignored)
-    metrics.observe_write(time.perf_counter() - started)
-    return json_response(answer, 202)
+    serving.metrics.count_events(
+        len(ingested.records),
+        ingested.duplicates,
+        ingested.unknown_items,
+        ingested.ignored,
+        time.perf_counter() - started,
+    )
+    return answer
 
 
 def _context(request: Request, serving: Serving) -> RequestContext:
@@ -112,6 +135,6 @@ def _context(request: Request, serving: Serving) -> RequestContext:
         ndjson=is_ndjson(request),
         imported=mode == "import",
         idempotency_key=idempotency_key(request),
-        source=source(request.headers, imported=mode == "import"),
+        source=source(Head.of(request.scope).headers, imported=mode == "import"),
         scale=serving.scale,
     )

@@ -1,0 +1,171 @@
+"""Requests of the plain kind, answered in the HTTP protocol: no scope, no task, no walk through FastAPI.
+
+A table has a `Responder` for a method and a target. It gets a request only where nothing about that needs
+a thought: HTTP/1.1, a short body of a given length, headers whose meaning is the same both ways, each once,
+and no other answer pending on the connection. What it does not take is answered the usual way, from the same
+headers and body, in the same place of the connection's order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from serving.http.head import Head
+
+MAX_DIRECT_BODY_BYTES: Final = 64 * 1024
+"""A larger body is read by the usual way, which stops reading from the socket in between."""
+_MAX_LENGTH_DIGITS: Final = 5
+_HARMLESS: Final = frozenset(
+    (
+        b"host user-agent accept accept-charset accept-encoding accept-language connection keep-alive"
+        b" content-type content-length authorization x-request-id traceparent tracestate baggage"
+        b" origin referer cookie dnt pragma cache-control priority forwarded via from x-forwarded-for"
+        b" x-forwarded-host x-forwarded-port x-forwarded-proto x-real-ip x-requested-with"
+        b" sec-fetch-site sec-fetch-mode sec-fetch-dest sec-fetch-user sec-gpc sec-ch-ua sec-ch-ua-mobile"
+        b" sec-ch-ua-platform"
+    ).split()
+)
+"""Headers that a responder reads as a route does, or that neither reads."""
+
+
+class Respond(Protocol):
+    """Answers a request; to be called once. `headers`: names in lower case."""
+
+    def __call__(
+        self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    ) -> None: ...
+
+
+class Responder(Protocol):
+    """Answers requests of one method and target, on the event loop. No method raises."""
+
+    def takes(self, head: Head) -> bool:
+        """Whether it may answer a request of this head; asked before the body is read."""
+
+    def answer(self, head: Head, body: bytes, started: float, respond: Respond) -> bool:
+        """Whether it calls `respond`, now or later. If not, the request is answered the usual way, so nothing
+        of it may have been done or counted. `started`: when the head was read, by ``time.perf_counter``."""
+
+
+class DirectProtocol(HttpToolsProtocol):
+    """`responders`: (method, target) -> what answers; whatever is not in it goes the usual way."""
+
+    responders: Mapping[tuple[bytes, bytes], Responder] = {}
+    cycle: Any
+    """Of uvicorn for a request that goes the usual way, an `_Exchange` for another, None before the first."""
+
+    def on_headers_complete(self) -> None:
+        responder = self.responders.get((self.parser.get_method(), self.url))
+        if responder is not None:
+            head = self._plain_head()
+            if head is not None and responder.takes(head):
+                self.cycle = _Exchange(self, responder, head)
+                return None
+        return super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self.cycle
+        if type(exchange) is _Exchange and exchange.more_body:
+            exchange.chunks.append(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        exchange = self.cycle
+        if type(exchange) is not _Exchange or not exchange.more_body:
+            return super().on_message_complete()
+        chunks, exchange.more_body = exchange.chunks, False
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if not exchange.responder.answer(exchange.head, body, exchange.started, exchange.respond):
+            self._replay(exchange)
+            super().on_message_complete()
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        exchange = self.cycle
+        if type(exchange) is _Exchange and exchange.more_body:
+            self._replay(exchange)  # the usual way counts a request that was cut short
+        super().connection_lost(exc)
+
+    def _plain_head(self) -> Head | None:
+        """The head of a request that anything may answer, None where something about it needs a thought."""
+        before = self.cycle
+        headers = dict(self.headers)
+        length = headers.get(b"content-length", b"")
+        if (
+            not (before is None or before.response_complete)
+            or self.limit_concurrency is not None
+            or self.flow.write_paused  # whoever does not read has to wait
+            or len(headers) != len(self.headers)  # a name twice
+            or not headers.keys() <= _HARMLESS
+            or not length.isdigit()
+            or len(length) > _MAX_LENGTH_DIGITS
+            or int(length) > MAX_DIRECT_BODY_BYTES
+            or headers.get(b"connection", b"keep-alive").lower() != b"keep-alive"
+            or self.parser.get_http_version() != "1.1"
+        ):
+            return None
+        return Head(self.parser.get_method(), self.url, headers)
+
+    def _replay(self, exchange: _Exchange) -> None:
+        """Hands the request, as far as it was received, to the usual way."""
+        self.cycle = None
+        super().on_headers_complete()
+        for chunk in exchange.chunks:
+            super().on_body(chunk)
+        if not exchange.keep_alive:
+            self.cycle.keep_alive = False
+
+
+class _NoEvent:
+    """Stands for the event of a cycle: nothing waits for the body of an exchange."""
+
+    def set(self) -> None:
+        pass
+
+
+class _Exchange:
+    """A request and its answer, in the place of uvicorn's `RequestResponseCycle`: while its answer is
+    pending, the protocol queues the requests behind it."""
+
+    __slots__ = (
+        "chunks",
+        "disconnected",
+        "head",
+        "keep_alive",
+        "more_body",
+        "protocol",
+        "responder",
+        "response_complete",
+        "response_started",
+        "started",
+    )
+    message_event: Final = _NoEvent()
+
+    def __init__(self, protocol: DirectProtocol, responder: Responder, head: Head) -> None:
+        self.protocol, self.responder, self.head = protocol, responder, head
+        self.started = time.perf_counter()
+        self.chunks: list[bytes] = []
+        self.keep_alive = self.more_body = True
+        self.disconnected = self.response_started = self.response_complete = False
+
+    def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Writes the answer as uvicorn does, in one piece; drops it where the client has gone."""
+        if self.disconnected:
+            return
+        protocol = self.protocol
+        content = [STATUS_LINE[status]]
+        for name, value in (*protocol.server_state.default_headers, *headers):
+            content += (name, b": ", value, b"\r\n")
+        if not self.keep_alive:
+            content.append(b"connection: close\r\n")
+        content += (b"\r\n", body)
+        protocol.transport.write(b"".join(content))
+        self.response_started = self.response_complete = True
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()

@@ -1,0 +1,113 @@
+"""`POST /v1/events` of the plain kind, answered in the HTTP protocol (`serving.http.direct`).
+
+It takes a request whose events are all good while the broker answers; anything else is the route's,
+`serving.routes.events`. Both say and count the same; tests/integration/edge/test_direct.py holds them equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Final
+
+from fastapi import FastAPI
+
+from schemas.headers import TRACEPARENT, traced, valid_traceparent
+from schemas.topics import EVENTS
+from serving.context import Serving
+from serving.edge.events import Ingested, RequestContext, ingest
+from serving.edge.source import source
+from serving.http.direct import Respond, Responder
+from serving.http.errors import ENCODE, Problem, as_problem, identified, problem_response
+from serving.http.head import Head, admit
+from serving.http.media import is_ndjson, is_usual
+from serving.log.outcome import Outcome
+from serving.routes.accepted import Receipt, not_durable
+from serving.routes.events import PATH, SCOPE, accepted
+
+_JSON: Final = (b"content-type", b"application/json")
+_TRACEPARENT: Final = TRACEPARENT.encode()
+
+
+def responders(app: FastAPI) -> Mapping[tuple[bytes, bytes], Responder]:
+    """What answers in the protocol in front of `app`, by method and target."""
+    return {(b"POST", PATH.encode()): EventsResponder(app)}
+
+
+class EventsResponder:
+    """`app`: that of the route; its context is there once its lifespan has started."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._token: str = app.state.settings.token
+
+    @cached_property
+    def _serving(self) -> Serving:
+        serving: Serving = self._app.state.serving
+        return serving
+
+    def takes(self, head: Head) -> bool:
+        """Whether the caller is admitted, and the body is of a type that clients usually write."""
+        try:
+            admit(head, SCOPE, self._token)
+        except Problem:
+            return False
+        return is_usual(head.headers.get(b"content-type", b""))
+
+    def answer(self, head: Head, body: bytes, started: float, respond: Respond) -> bool:
+        """Appends the events and answers once they are durable; False where the route has to."""
+        start = body[:4]
+        if not start.isascii() or b"\0" in start:
+            return False  # a byte order mark
+        serving, headers = self._serving, head.headers
+        context = RequestContext(
+            received_at=serving.clock(),
+            make_id=serving.make_id,
+            ndjson=is_ndjson(headers.get(b"content-type", b"")),
+            source=source(headers, imported=False),
+            scale=serving.scale,
+        )
+        try:
+            ingested = ingest(body, context, serving.people, serving.catalogue.lookup)
+        except Exception:  # the route says what is wrong
+            return False
+        if ingested.rejected or ingested.ignored or ingested.duplicates:
+            return False
+        traceparent = valid_traceparent([headers.get(_TRACEPARENT)])
+
+        def respond_once_durable(outcome: Outcome) -> None:
+            self._respond(head, outcome, ingested, len(body), started, respond)
+
+        return serving.writes.submit(
+            EVENTS.name, ingested.records, traced(EVENTS.headers, traceparent), respond_once_durable
+        )
+
+    def _respond(
+        self,
+        head: Head,
+        outcome: Outcome,
+        ingested: Ingested,
+        received: int,
+        started: float,
+        respond: Respond,
+    ) -> None:
+        """Answers as `Guarded.answer` does, and counts as it and the route do."""
+        serving, metrics = self._serving, self._serving.metrics
+        metrics.count_body(received)
+        identifier = identified(head.headers.get(b"x-request-id", b"").decode("latin-1"))
+        try:
+            if outcome.error is not None:
+                raise not_durable(serving, outcome.error)
+            offsets = outcome.offsets
+            receipt = Receipt("spool", {}) if offsets is None else Receipt("broker", offsets)
+            content = ENCODE(accepted(serving, ingested, receipt, started))
+        except Exception as error:  # a request never ends without an answer
+            response = problem_response(as_problem(error), identifier)
+            metrics.add("freshet_problems_total", status=str(response.status_code))
+            metrics.count_request(PATH, response.status_code)
+            respond(response.status_code, response.raw_headers, bytes(response.body))
+            return
+        metrics.count_request(PATH, 202)
+        length = b"%d" % len(content)
+        request_id = (b"x-request-id", identifier.encode())
+        respond(202, ((b"content-length", length), _JSON, request_id), content)
