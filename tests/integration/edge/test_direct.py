@@ -1,0 +1,239 @@
+"""A request that is answered directly, in the protocol, gets what the usual way gives it, byte by byte; and
+so does one that only looks plain. The same requests go to two servers, whose clocks and ids are given."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from infra.kafka import kafka_client
+from infra.kafka.names import broker_name
+from infra.settings import Settings
+from schemas.topics import EVENTS
+from serving.http.direct import MAX_DIRECT_BODY_BYTES
+from tests.support.outage import Broker
+from tests.support.plain_requests import LARGE, NAMED, TAKEN, UNUSUAL, VIEW, request
+from tests.support.two_ways import BYTEWISE, GUARDED, PLAIN, TOKEN, Way, read_all, two_ways
+from tests.support.waits import until
+
+Pair = tuple[Way, Way]
+
+
+@pytest.fixture(scope="module")
+def ways(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    home = tmp_path_factory.mktemp("ways")
+    with two_ways(Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home)) as pair:
+        yield pair
+
+
+RANDOM_ID = re.compile(rb"\b[0-9a-f]{16}\b")
+
+
+def same(ways: Pair, sent: bytes, taken: int, how: str = PLAIN) -> bytes:
+    """The answer of both servers to what is sent, which the one answers directly `taken` times."""
+    direct, usual = ways
+    before = direct.taken
+    answer, wanted = direct.send(sent, how), usual.send(sent, how)
+    # the id of a request that sends none, or no valid one, is random
+    assert RANDOM_ID.sub(b"", answer) == RANDOM_ID.sub(b"", wanted)
+    assert direct.taken - before == taken
+    assert direct.counts() == usual.counts()
+    return answer
+
+
+@pytest.mark.parametrize("sent", TAKEN.values(), ids=TAKEN.keys())
+def test_what_is_plain_is_answered_directly_as_it_always_was(ways: Pair, sent: bytes) -> None:
+    for how in (PLAIN, BYTEWISE):
+        assert same(ways, sent, 1, how).startswith(b"HTTP/1.1 202 Accepted\r\n")
+
+
+@pytest.mark.parametrize("sent", UNUSUAL.values(), ids=UNUSUAL.keys())
+def test_what_is_unusual_goes_the_usual_way(ways: Pair, sent: bytes) -> None:
+    assert same(ways, sent, 0)
+    if len(sent) < MAX_DIRECT_BODY_BYTES:
+        same(ways, sent, 0, BYTEWISE)
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [None, "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x"],
+)
+def test_without_its_token_a_request_is_refused(ways: Pair, credential: str | None) -> None:
+    answer = same(ways, request(Authorization=credential), 0, GUARDED)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER "])
+def test_with_its_token_a_request_is_answered_directly(ways: Pair, scheme: str) -> None:
+    sent = request(Authorization=f"{scheme} {TOKEN}", Sec_Fetch_Site="cross-site")
+    assert same(ways, sent, 1, GUARDED).startswith(b"HTTP/1.1 202 ")
+
+
+def test_a_refusal_does_not_wait_for_the_body(ways: Pair) -> None:
+    """Whoever has no token has no body gathered, and one of another type neither."""
+    for sent, how in (
+        (request(Authorization="Bearer no"), GUARDED),
+        (request(Content_Type="text/plain"), PLAIN),
+    ):
+        answers = set()
+        for way in ways:
+            with way.connect(how) as connection:
+                connection.sendall(sent[:-1])
+                answers.add(connection.recv(1 << 16))
+        assert len(answers) == 1
+
+
+def test_an_id_of_a_request_that_is_not_valid_is_made_anew(ways: Pair) -> None:
+    for given in (None, "", "a b", "x" * 65, "é"):
+        answer = same(ways, request(X_Request_Id=given), 1)
+        assert re.search(rb"\r\nx-request-id: [0-9a-f]{16}\r\n", answer)
+
+
+def test_pipelined_requests_are_answered_in_their_order(ways: Pair) -> None:
+    """Directly and the usual way in one connection: a request waits for the answer before it."""
+    good, bad = (request(NAMED, X_Request_Id=f"g{n}") for n in range(3)), request(b"{")
+    read = request(b"", "GET /v1/events HTTP/1.1", Content_Length=None, X_Request_Id="read")
+    first, second, third = good
+    answer = same(ways, b"".join([first, read, bad, second, read, third]), 3)
+    ids = re.findall(rb"x-request-id: (\w+)", answer)
+    assert ids == [b"g0", b"read", b"r1", b"g1", b"read", b"g2", b"last"]
+    assert same(ways, read + first, 1).count(b"HTTP/1.1 ") == 3
+    assert same(ways, bad + first, 1).count(b"HTTP/1.1 ") == 3
+
+
+def test_a_connection_that_is_kept_is_answered_directly_again_and_again(ways: Pair) -> None:
+    direct, usual = ways
+    before = direct.taken, direct.state.total_requests
+    sent = [request(NAMED | {"event_id": f"k{n}"}, X_Request_Id=f"k{n}") for n in range(5)]
+    sent.insert(3, request(b"{"))
+    answers = []
+    for way in ways:
+        with way.connect() as connection:
+            got = []
+            for each in sent:
+                connection.sendall(each)
+                got.append(answered(connection))
+            answers.append(got)
+    assert answers[0] == answers[1]
+    assert direct.taken - before[0] == 5
+    assert direct.state.total_requests - before[1] == 6
+    assert direct.counts() == usual.counts()
+
+
+def answered(connection: socket.socket) -> bytes:
+    """One answer."""
+    got = b""
+    while not (found := re.search(rb"content-length: (\d+)\r\n(?:.*\r\n)*\r\n", got)):
+        got += connection.recv(1 << 16)
+    while len(got) < found.end() + int(found[1]):
+        got += connection.recv(1 << 16)
+    return got
+
+
+def test_a_request_that_is_cut_short_is_counted_alike(ways: Pair) -> None:
+    direct, usual = ways
+    before = direct.counts()
+    for way in ways:
+        connection = way.connect()
+        connection.sendall(request()[:-5])
+        connection.close()
+    name = ("freshet_requests_total", "/v1/events", "400")
+    until(lambda: direct.counts().get(name, 0) > before.get(name, 0))
+    until(lambda: direct.counts() == usual.counts())
+
+
+def test_a_client_that_goes_before_its_answer_has_its_events_in_the_log(ways: Pair) -> None:
+    direct, usual = ways
+    name = ("freshet_events_accepted_total",)
+    before = direct.counts()[name]
+    for way in ways:
+        with closing(way.connect()) as connection:
+            connection.sendall(request())
+    until(lambda: direct.counts()[name] == before + 1)
+    until(lambda: direct.counts() == usual.counts())
+    same(ways, request(), 1)
+
+
+def test_the_log_of_both_is_the_same(ways: Pair) -> None:
+    """What the tests above sent, headers included."""
+    direct, usual = (way.records() for way in ways)
+    assert direct == usual
+    assert len({it[-1] for it in map(hashable, direct)}) == 2, "with a trace and without"
+
+
+def hashable(record: Any) -> Any:
+    return (*record[:-1], tuple(record[-1]))
+
+
+def test_what_the_broker_refuses_is_the_same_problem(ways: Pair) -> None:
+    settings = [way.serving.settings for way in ways]
+    limit(settings, 4_000)
+    try:
+        answer = same(ways, request(LARGE), 1)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b'"code":"record_too_large"' in answer
+    finally:
+        limit(settings, 1 << 20)
+
+
+@pytest.mark.check
+def test_while_the_broker_is_away_both_spool(own: Settings, broker_of_my_own: Broker) -> None:
+    with two_ways(own) as ways:
+        same(ways, request(), 1)
+        broker_of_my_own.kill()
+        for number in range(3):
+            sent = request(VIEW | {"event_id": f"away{number}"})
+            answer, wanted = (way.send(sent) for way in ways)
+            assert answer == wanted
+            assert b'"positions":[],"durable":"spool"' in answer
+        taken = ways[0].taken
+        assert taken <= 2, "one may have been in flight"
+        broker_of_my_own.start()
+        until(lambda: not any(way.serving.writes.waiting for way in ways))
+        until(lambda: b'"durable":"broker"' in ways[0].send(request(NAMED | {"event_id": "back"})))
+        assert ways[0].taken > taken
+        for way in ways:
+            ids = [json.loads(value)["event_id"] for _, _, _, value, _ in way.records()]
+            assert [it for it in ids if it.startswith("away")] == ["away0", "away1", "away2"]
+
+
+def has_request(way: Way) -> bool:
+    return any(getattr(it, "cycle", None) for it in way.state.connections)
+
+
+@pytest.mark.check
+def test_a_server_that_stops_answers_first(own: Settings, broker_of_my_own: Broker) -> None:
+    """A pending answer says that it is the last one of its connection, and idle connections are closed."""
+    with two_ways(own) as ways:
+        broker_of_my_own.process.send_signal(signal.SIGSTOP)
+        pending = [way.connect() for way in ways]
+        for way, connection in zip(ways, pending, strict=True):
+            connection.sendall(request())
+            until(partial(has_request, way))
+            way.stop()
+        broker_of_my_own.process.send_signal(signal.SIGCONT)
+        for connection in pending:
+            with connection:
+                head, _, body = read_all(connection).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 202 ")
+            assert head.endswith(b"\r\nx-request-id: r1\r\nconnection: close")
+            assert body.startswith(b'{"accepted":1,')
+        assert ways[0].taken == 1
+
+
+def limit(each: list[Settings], size: int) -> None:
+    """Sets the most bytes of a batch in the topic `events`."""
+    for settings in each:
+        client, name = kafka_client.admin(settings), broker_name(settings, EVENTS.name)
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": str(size)})
+        client.alter_configs([resource])
+        client.close()

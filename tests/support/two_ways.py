@@ -1,0 +1,190 @@
+"""Two servers in this process that differ in one thing: one answers plain requests directly (`serving.http.
+direct`), one sends all of them the usual way. Their clocks and the ids that they make are given."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any
+
+import msgspec
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from uvicorn.server import ServerState
+
+from infra.kafka import kafka_client
+from infra.kafka.names import topic_partition
+from infra.local import services
+from infra.settings import Settings
+from schemas.items import Item
+from schemas.topics import EVENTS
+from serving.app import create
+from serving.context import Serving
+from serving.http.direct import Respond
+from serving.http.head import Head
+from serving.http.protocol import BoundedProtocol
+from serving.routes.direct import EventsResponder, responders
+from serving.server import protocol
+
+NOW = 1_780_000_000_000
+TOKEN = "s3cret é"
+KNOWN = Item(item_id="i1", category="drama", categories=("drama",), group_id="g1")
+LAST = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: last\r\nConnection: close\r\n\r\n"
+"""A request behind those of a test: its answer ends the connection."""
+PLAIN, GUARDED, BYTEWISE = "plain", "guarded", "bytewise"
+"""How a server listens: with no token; with `TOKEN`; with none, and each byte is received for itself."""
+
+
+class _Counting(EventsResponder):
+    """`taken`: how many requests it answered."""
+
+    taken = 0
+
+    def answer(self, head: Head, body: bytes, started: float, respond: Respond) -> bool:
+        taken = super().answer(head, body, started, respond)
+        self.taken += taken
+        return taken
+
+
+class Way:
+    """One of the servers."""
+
+    def __init__(self, serving: Serving, direct: bool) -> None:
+        self.serving, self._direct = serving, direct
+        self.state, self.loop = ServerState(), asyncio.get_running_loop()
+        self.addresses: dict[str, tuple[str, int]] = {}
+        self._responders: list[_Counting] = []
+        serving.clock = lambda: NOW
+        serving.make_id = lambda: "made"
+        serving.catalogue.put(KNOWN)
+
+    @property
+    def taken(self) -> int:
+        """Requests that were answered directly."""
+        return sum(each.taken for each in self._responders)
+
+    async def listen(self, name: str) -> asyncio.Server:
+        settings = msgspec.structs.replace(
+            self.serving.settings, token=TOKEN if name == GUARDED else ""
+        )
+        app = create(settings)
+        app.state.serving = self.serving
+        kind = self._protocol(app, bytewise=name == BYTEWISE)
+        config = uvicorn.Config(
+            app, http=kind, ws="none", lifespan="off", log_config=None, server_header=False
+        )
+        config.load()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: kind(config=config, server_state=self.state, app_state={}), services.HOST, 0
+        )
+        self.addresses[name] = server.sockets[0].getsockname()
+        return server
+
+    def _protocol(self, app: FastAPI, bytewise: bool) -> type[BoundedProtocol]:
+        table: dict[tuple[bytes, bytes], _Counting] = {}
+        if self._direct:
+            table = {key: _Counting(app) for key in responders(app)}
+            self._responders += table.values()
+
+        class Kind(protocol(app)):  # type: ignore[misc]  # a class that is made
+            responders = table
+
+            def data_received(self, data: bytes) -> None:
+                for piece in [data[n : n + 1] for n in range(len(data))] if bytewise else [data]:
+                    if not self.transport.is_closing():
+                        super().data_received(piece)
+
+        return Kind
+
+    def stop(self) -> None:
+        """Ends the connections as a server does that stops."""
+        for connection in tuple(self.state.connections):
+            self.loop.call_soon_threadsafe(connection.shutdown)
+
+    def connect(self, name: str = PLAIN) -> socket.socket:
+        connection = socket.create_connection(self.addresses[name], timeout=30)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def send(self, sent: bytes, name: str = PLAIN) -> bytes:
+        """All answers on a connection of its own, that of `LAST` included."""
+        with self.connect(name) as connection:
+            connection.sendall(sent + LAST)
+            return read_all(connection)
+
+    def records(self) -> list[Any]:
+        """What the log has, without the time of the broker."""
+        settings = self.serving.settings
+        found: list[Any] = []
+        consumer = kafka_client.consumer(settings)
+        try:
+            places = [topic_partition(settings, EVENTS.name, p) for p in range(settings.partitions)]
+            consumer.assign(places)
+            consumer.seek_to_beginning()
+            missing = sum(consumer.end_offsets(places).values())
+            while len(found) < missing:
+                for records in consumer.poll(100).values():
+                    found += [
+                        (it.partition, it.offset, it.key, it.value, it.headers) for it in records
+                    ]
+        finally:
+            consumer.close()
+        return sorted(found)
+
+    def counts(self) -> dict[tuple[str, ...], float]:
+        """The counters, and how many writes were timed, by name and labels."""
+        families = self.serving.metrics.process_metrics.registry.collect()
+        return {
+            (it.name, *it.labels.values()): it.value
+            for family in families
+            for it in family.samples
+            if it.name.startswith("freshet_")
+            and it.name.endswith(("_total", "write_seconds_count"))
+            and "spool" not in it.name
+        }
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """What comes until the other side closes."""
+    try:
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    except ConnectionResetError:
+        return b"reset"
+
+
+@contextmanager
+def two_ways(settings: Settings) -> Iterator[tuple[Way, Way]]:
+    """The direct way and the usual one, each with topics of its own, which are empty."""
+    loop, ready, stop = uvloop.new_event_loop(), threading.Event(), asyncio.Event()
+    ways: list[Way] = []
+
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            for name in ("direct", "usual"):
+                own = msgspec.structs.replace(
+                    settings,
+                    topic_prefix=f"{name}.",
+                    data_dir=settings.data_dir / name,
+                    pseudonym_keys=f"1:{'00' * 16}",
+                )
+                kafka_client.ensure_topics(own)
+                way = Way(await stack.enter_async_context(Serving.open(own)), name == "direct")
+                for how in (PLAIN, GUARDED, BYTEWISE):
+                    stack.callback((await way.listen(how)).close)
+                ways.append(way)
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
+    thread.start()
+    try:
+        assert ready.wait(30), "the servers do not listen"
+        yield ways[0], ways[1]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
