@@ -32,6 +32,9 @@ ASK_AFTER_SECONDS: Final = 0.015
 ASK_AGAIN_SECONDS: Final = 1.0
 """As `ASK_AFTER_SECONDS`, where the broker did not answer; and where its log was longer than that before,
 since it may have been made anew."""
+QUESTION_PAUSE_SECONDS: Final = 0.1
+"""After a question that found every record in the log: a question costs as much CPU as some ten looks, and
+under load each write through another process would be asked for."""
 FetchValues = Callable[[list[bytes]], Awaitable[list[Any]]]
 """The values of keys, in order. Errors: `StoreDown`."""
 
@@ -72,6 +75,7 @@ class FenceWatch:
         self._pauses = Pauses(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS, PAUSE_FACTOR)
         self._ends: dict[int, int] = {}
         """Partition -> the end offset that was answered last. It delays a question, and ends no wait."""
+        self._next_question_at = 0.0
         self._looking: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
 
@@ -124,8 +128,9 @@ class FenceWatch:
     def _ask_where_due(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        due = any(it.ask_at <= now for waiters in self._waiters.values() for it in waiters)
-        if due and self._asking is None:
+        if self._asking is not None or now < self._next_question_at:
+            return
+        if any(it.ask_at <= now for waiters in self._waiters.values() for it in waiters):
             self._asking = loop.create_task(self._ask())
 
     async def _ask(self) -> None:
@@ -135,15 +140,17 @@ class FenceWatch:
             end_offsets = await self._log_end.ask() or {}
         finally:
             self._asking = None
-        again = asyncio.get_running_loop().time() + ASK_AGAIN_SECONDS
+        now, pause = asyncio.get_running_loop().time(), QUESTION_PAUSE_SECONDS
         for partition, waiters in before.items():
             end = end_offsets.get((EVENTS.name, partition))
             if end is not None:
                 self._ends[partition] = end
             for waiter in waiters:
-                waiter.ask_at = again
+                waiter.ask_at = now + ASK_AGAIN_SECONDS
                 if end is not None and waiter.offset >= end:
                     waiter.end(Waited.NO_RECORD)
+                    pause = 0.0
+        self._next_question_at = now + pause
 
 
 def _offset(value: bytes | None) -> float:
