@@ -1,4 +1,4 @@
-"""Settings of Kafka's security and replication: what cannot work is a sentence at the start, and no secret."""
+"""Settings of Kafka's security and replication: what cannot work is a sentence at the start."""
 
 from __future__ import annotations
 
