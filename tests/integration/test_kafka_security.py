@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import subprocess
 import sys
 import time
@@ -22,10 +21,10 @@ from infra.kafka import kafka_client
 from infra.kafka.connection import BrokerConnection
 from infra.kafka.reachable import is_reachable
 from infra.kafka.security import KafkaSecurityError
-from infra.local import services
 from infra.settings import Settings
 from schemas.topics import EVENTS
 from tests.support.certificates import Authority
+from tests.support.secure_broker import broker_behind, context_of
 from tests.support.secure_listener import HOST, SecureListener
 
 USER, PASSWORD = "shop=1,berlin", "pass wörd"
@@ -34,18 +33,8 @@ Listen = Callable[..., SecureListener]
 
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    """Port of a broker without security, and the port that it tells clients."""
-    target, advertised = services.free_port(), services.free_port()
-    folder = tmp_path_factory.mktemp("broker")
-    command = [*services.broker_command(target, folder), "--advertised", f"{HOST}:{advertised}"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        services.wait_until(lambda: services.port_answers(target), 20, "no broker answers")
-        yield target, advertised
-    finally:
-        process.kill()
-        process.wait()
+    with broker_behind(tmp_path_factory.mktemp("broker")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +66,6 @@ def sasl(mechanism: str = "SCRAM-SHA-512", password: str = PASSWORD) -> dict[str
         "kafka_sasl_username": USER,
         "kafka_sasl_password": password,
     }
-
-
-def context_of(pair: Path, clients: Authority | None = None) -> ssl.SSLContext:
-    """What a listener uses. `clients`: who signs the certificates of those it takes."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pair)
-    if clients is not None:
-        context.load_verify_locations(clients.path)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 def run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:

@@ -74,11 +74,18 @@ class SecureListener:
         self._thread.join()
         self._loop.close()
 
+    def cut(self) -> None:
+        """Ends every connection; new ones are taken."""
+        self._run(self._cut())
+
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
 
     async def _close(self) -> None:
         self._server.close()
+        await self._cut()
+
+    async def _cut(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
