@@ -70,6 +70,9 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric("serving", "freshet_write_seconds", "histogram",
            "Time from a write request's arrival to its acknowledgement.", (), _WRITE),
     Metric("serving", "freshet_log_pending", "gauge", "Records sent to the broker and not acknowledged yet."),
+    Metric("serving", "freshet_log_requests_total", "counter",
+           "Produce requests to the broker, each for all partitions of a leader."),
+    Metric("serving", "freshet_log_records_total", "counter", "Records that the broker has acknowledged."),
     # what a serving process holds
     Metric("serving", "freshet_ready", "gauge",
            "Whether a component of the server works, 0 or 1.", ("part",)),

@@ -17,6 +17,8 @@ def refresh(serving: Serving) -> None:
     """Sets every gauge."""
     metrics = serving.metrics
     metrics.set("freshet_log_pending", serving.producer.pending)
+    metrics.set("freshet_log_requests_total", serving.producer.requests)
+    metrics.set("freshet_log_records_total", serving.producer.acknowledged)
     serving.writes.set_gauges()
     serving.lag.set_gauges()
     serving.clock_check.set_gauges()

@@ -82,12 +82,12 @@ class PartitionQueue:
 
     def add(
         self, records: Sequence[Record], timestamp: Millis, headers: bytes, append: PendingAppend
-    ) -> None:
-        """Adds records of one append, in order. `headers`: as `Records` has them."""
+    ) -> int:
+        """Adds records of one append, in order; gives their bytes. `headers`: as `Records` has them."""
         batches = self._batches
         if not batches:
             batches.append(ProducerBatch())
-        batch, start, size = batches[-1], 0, 0
+        batch, start, size, total = batches[-1], 0, 0, 0
         for at, record in enumerate(records):
             own = encoded_headers(record.headers) if record.headers else headers
             bytes_more = len(record.key) + len(record.value) + len(own) + MAX_RECORD_OVERHEAD
@@ -95,10 +95,11 @@ class PartitionQueue:
             if batch.size + size + bytes_more > self.max_batch_bytes and not is_empty:
                 if at > start:
                     batch.add(Records(records[start:at], timestamp, headers), size, append)
-                batch, start, size = ProducerBatch(), at, 0
+                batch, start, size, total = ProducerBatch(), at, 0, total + size
                 batches.append(batch)
             size += bytes_more
         batch.add(Records(records[start:], timestamp, headers), size, append)
+        return total + size
 
     def next_size(self, now: float) -> int:
         """Bytes of the next batch, at most; 0: none may be sent yet. `now` in s of the monotonic clock."""

@@ -9,6 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Final
+
+from kafka.protocol.metadata import ApiVersionsRequest
 
 from infra.kafka.connection import BrokerConnection
 from schemas.headers import Headers
@@ -20,8 +23,11 @@ from serving.log.failure import BatchError, Failure
 from serving.log.leaders import Cluster
 from serving.log.pending import PendingAppend, PendingAppends
 from serving.log.produce import Result
-from serving.log.record_batch import ProducerId, encoded_headers
+from serving.log.record_batch import HEAD_BYTES, ProducerId, encoded_headers
 from serving.log.sender import Sender, Sent
+
+KEEP_ALIVE: Final = (ApiVersionsRequest.API_KEY, 0)
+"""The request that every broker answers, and its version, which has no body."""
 
 
 class IdempotentProducer:
@@ -38,6 +44,7 @@ class IdempotentProducer:
     ) -> None:
         self.cluster = cluster
         self.pending_records = 0
+        self.pending_bytes = 0
         self.acknowledged_records = 0
         self._connections, self._pending = connections, pending
         self._on_failure, self._ended = on_failure, False
@@ -75,7 +82,7 @@ class IdempotentProducer:
             raise NotDurable
         for partition, those in partitions.items():
             queue, sender = places[partition]
-            queue.add(those, now, common, append)
+            self.pending_bytes += queue.add(those, now, common, append)
             sender.wake(queue)
         self.pending_records += len(records)
 
@@ -83,10 +90,17 @@ class IdempotentProducer:
         """A connection has ended: the first one ends them all."""
         self._end(Failure())
 
+    def keep_alive(self) -> None:
+        """Asks each leader something: brokers and firewalls end connections on which nothing is said, and a
+        leader that is asked for few records has such a one. No answer ends it."""
+        for connection in self._connections.values():
+            with suppress(OSError):
+                connection.send(*KEEP_ALIVE, [], lambda *_: None)
+
     def abort(self) -> None:
         """Ends it at once; what is under way is neither sent again nor acknowledged."""
         self._ended = True
-        self.pending_records = 0
+        self.pending_records = self.pending_bytes = 0
         for sender in self._senders.values():
             sender.close()
         for connection in self._connections.values():
@@ -101,6 +115,7 @@ class IdempotentProducer:
                 continue
             queue.acknowledge(now)
             self.pending_records -= batch.count
+            self.pending_bytes -= batch.size - HEAD_BYTES
             self.acknowledged_records += batch.count
             self._pending.heard = now
             for append, last in batch.appends:
@@ -109,7 +124,10 @@ class IdempotentProducer:
             self._end(failure.of_batches(failed))
 
     def _fail(self, error: Exception) -> None:
-        self._end(Failure(f"a request could not be sent ({type(error).__name__})"))
+        if isinstance(error, OSError):  # the connection has ended, which `lose` will hear of
+            self._end(Failure())
+        else:
+            self._end(Failure(f"a request could not be sent ({type(error).__name__})"))
 
     def _end(self, why: Failure) -> None:
         if not self._ended:

@@ -44,7 +44,10 @@ log = logging.getLogger("freshet.serving")
 
 MAX_PENDING_RECORDS: Final = 50_000
 """Records in flight; beyond it the broker does not keep up and more would only wait in memory."""
+MAX_PENDING_BYTES: Final = 64 << 20
 WATCH_SECONDS: Final = 0.25
+KEEP_ALIVE_SECONDS: Final = 60.0
+"""Brokers and firewalls end what is silent for some minutes."""
 MAX_SILENCE_SECONDS: Final = 0.3
 """After this long without an answer, while records wait for one, the broker is probed."""
 RECONNECT_TIMEOUT_SECONDS: Final = 10.0
@@ -70,7 +73,7 @@ class LogProducer:
         self._pending = PendingAppends()
         self._lost = asyncio.Event()
         self._pauses, self._pause = Pauses(WATCH_SECONDS, MAX_PAUSE_SECONDS), 0.0
-        self._opened_at = self._away_since = time.monotonic()
+        self._opened_at = self._away_since = self._keep_alive_at = time.monotonic()
         self._last_warning = ""
         self._said: set[str] = set()
         self._requests = self._records = 0
@@ -117,7 +120,11 @@ class LogProducer:
         then no record is taken, and `done` is not called.
         """
         producer = self._producer
-        if producer is None or producer.pending_records + len(records) > MAX_PENDING_RECORDS:
+        if (
+            producer is None
+            or producer.pending_records + len(records) > MAX_PENDING_RECORDS
+            or producer.pending_bytes > MAX_PENDING_BYTES
+        ):
             raise NotDurable
         if not records:
             asyncio.get_running_loop().call_soon(done, Outcome({}))
@@ -165,6 +172,7 @@ class LogProducer:
                     await self._wait_lost()
                     if await self._is_away():
                         self._mark_away(Failure())
+                    self._keep_alive()
             except ConfigurationError as error:  # it refuses us now
                 self._mark_away(Failure())
                 self._warn_once(str(error))
@@ -181,6 +189,11 @@ class LogProducer:
         if time.monotonic() - before > 2 * WATCH_SECONDS:
             # this loop was blocked: no answer could be received
             self._pending.heard = time.monotonic()
+
+    def _keep_alive(self) -> None:
+        if self._producer is not None and time.monotonic() > self._keep_alive_at:
+            self._keep_alive_at = time.monotonic() + KEEP_ALIVE_SECONDS
+            self._producer.keep_alive()
 
     async def _is_away(self) -> bool:
         oldest = self._pending.oldest
