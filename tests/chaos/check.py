@@ -86,8 +86,8 @@ def doubles(settings: Settings) -> dict[str, int]:
     how many."""
     lake, found = Lake.of(settings), dict.fromkeys(("doubled", "lost_in_view"), 0)
     for p in range(settings.partitions):
-        names = [_name(event) for event in _view(lake, settings, p)]
-        there = {_name(event) for event in _decoded(lake, settings, p)}
+        names = [identity(event) for event in _view(lake, settings, p)]
+        there = {identity(event) for event in _decoded(lake, settings, p)}
         found["doubled"] += len(names) - len(set(names))
         found["lost_in_view"] += len(there - set(names))
     return found
@@ -106,11 +106,14 @@ def _decoded(lake: Lake, settings: Settings, p: int) -> Iterator[events.Event]:
                 yield events.decode(value or b"", timestamp)
 
 
-def _name(event: events.Event) -> tuple[str, object]:
-    """The identity of an event, by which repeats are found."""
+def identity(event: events.Event) -> tuple[str, object]:
+    """The identity of an event, by which repeats are found. A mark that the roll-up sends again, as it does
+    after a kill (`flows.rollup.marks`), is a record of its own, made at another time."""
     if isinstance(event, Merge):
         return event.person, (event.source, event.offset, event.n)
-    return event.person, name_of(event) if not isinstance(event, Listed) else event.items
+    if isinstance(event, Listed):
+        return event.person, (event.items, event.received_at)
+    return event.person, name_of(event)
 
 
 def wrong_values(settings: Settings) -> dict[str, int]:
