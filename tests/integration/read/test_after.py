@@ -216,8 +216,8 @@ def test_a_store_that_goes_away_ends_the_waits(filled: Settings) -> None:
         waits = [asyncio.create_task(it.after(p, 7)) for p in range(PARTITIONS)]
         await it.until_looked(3)
         await asyncio.to_thread(proxies.adjust, "redis", is_open=False, cut=True)
-        ends = await asyncio.gather(*waits, return_exceptions=True)
-        assert {type(end) for end in ends} == {StoreDown}
+        outcomes = await asyncio.gather(*waits, return_exceptions=True)
+        assert {type(it) for it in outcomes} == {StoreDown}
         assert not it.reader._fences._waiters
 
     try:
