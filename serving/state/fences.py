@@ -32,7 +32,7 @@ ASK_AFTER_SECONDS: Final = 0.015
 ASK_AGAIN_SECONDS: Final = 1.0
 """As `ASK_AFTER_SECONDS`, where the broker did not answer; and where its log was longer than that before,
 since it may have been made anew."""
-QUESTION_PAUSE_SECONDS: Final = 0.1
+QUESTION_PAUSE_SECONDS: Final = 0.25
 """After a question that found every record in the log: a question costs as much CPU as some ten looks, and
 under load each write through another process would be asked for."""
 FetchValues = Callable[[list[bytes]], Awaitable[list[Any]]]
