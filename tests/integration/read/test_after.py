@@ -244,7 +244,7 @@ def test_no_end_that_was_answered_before_ends_a_wait(filled: Settings) -> None:
 
     async def test(it: Reading) -> None:
         watch, end = it.reader._fences, await it.append(0)
-        for _ in range(5):
+        for _ in range(3):
             assert (await it.after(0, end)).stale
             end = await it.append(0)
             wait = asyncio.create_task(it.after(0, end - 1))
