@@ -226,6 +226,7 @@ def test_null_blanks_lists_and_dates_as_shops_have_them(system: System) -> None:
     assert "oz" in {item["item_id"] for item in shown}
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("times", [200, pytest.param(10_000, marks=pytest.mark.check)])
 def test_what_one_process_acknowledged_the_other_reads(
     system: System, second: Server, times: int
