@@ -24,6 +24,11 @@ def explained(error: BaseException) -> FreshetError | None:
         )
     if origin == "redis":
         return _unanswered("Redis", "REDIS_URL", kind)
+    if origin == "kafka" and "Authorization" in kind.__name__:
+        return FreshetError(
+            f"Kafka does not let this user do that ({kind.__name__})",
+            remedy="give KAFKA_SASL_USERNAME the rights that docs/kafka.md lists",
+        )
     if origin == "kafka":
         return _unanswered("Kafka", "KAFKA_BOOTSTRAP", kind)
     return None
