@@ -52,6 +52,8 @@ MAX_GATED_BYTES: Final = 256 << 10
 ORPHAN_POLL_SECONDS: Final = 1.0
 """How often a worker looks for orphaned spools, and opens its own again where it can't be written."""
 RETRY_SECONDS: Final = 0.1
+REOPEN_SECONDS: Final = 1.0
+"""New records may wait for the spool as long."""
 STOP_TIMEOUT_SECONDS: Final = DELIVERY_TIMEOUT_MS / 1000
 
 
@@ -335,6 +337,10 @@ class Writes:
             raise Refused
 
     async def _send_alone(self, entry: Entry) -> None:
+        # a producer ends with a record that is refused, and the next one is there in a moment
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REOPEN_SECONDS):
+                await self._producer.available.wait()
         try:
             await self._append([entry])
         except Refused:
