@@ -42,9 +42,10 @@ async def open_producer(
     pending: PendingAppends,
     on_failure: OnFailure,
     max_batch_bytes: Mapping[str, int],
+    known: ProducerId | None = None,
 ) -> IdempotentProducer:
     """A producer, by way of the first of `addresses` that answers. `max_batch_bytes`: by the broker's names
-    of topics, where they are known to take less than they say.
+    of topics, where they are known to take less than they say. `known`: its id, where it has one already.
 
     Errors: OSError, EOFError where a broker does not answer; `KafkaError`, `KafkaSecurityError`,
     `leaders.TopicsDiffer`.
@@ -52,7 +53,7 @@ async def open_producer(
     first = await open_any(settings, addresses)
     try:
         cluster = await leaders.cluster_of(first, settings)
-        producer = await _producer_id(first)
+        producer = known or await _producer_id(first)
     finally:
         first.abort()
     topics = {

@@ -62,12 +62,14 @@ class BatchError(NamedTuple):
 class Failure(NamedTuple):
     """`errors`: of the appends that get another one than `NotDurable`. `too_large`: topic -> size of a batch
     of several records that it does not take. `lasts`: the next producer would meet it again, so it is opened
-    after a pause. `remedy`: a sentence for who runs it, "" for none."""
+    after a pause. `keeps_id`: the broker knows the producer's id, so the next one goes on with it. `remedy`:
+    a sentence for who runs it, "" for none."""
 
     why: str = AWAY
     errors: Mapping[PendingAppend, NotDurable] = {}
     too_large: Mapping[str, int] = {}
     lasts: bool = False
+    keeps_id: bool = True
     remedy: str = ""
 
 
@@ -86,7 +88,8 @@ def of_batches(failed: Sequence[BatchError]) -> Failure:
     if codes & _MOVED:
         return Failure("a partition's leader has moved", errors)
     if codes & _PRODUCER:
-        return Failure("the broker does not know this producer any more", errors)
+        why = "the broker does not know this producer any more"
+        return Failure(why, errors, keeps_id=False)
     return Failure(f"the broker fails ({for_code(min(codes)).__name__})", errors)
 
 

@@ -42,7 +42,7 @@ class IdempotentProducer:
         pending: PendingAppends,
         on_failure: Callable[[IdempotentProducer, Failure], None],
     ) -> None:
-        self.cluster = cluster
+        self.id, self.cluster = producer, cluster
         self.pending_records = 0
         self.pending_bytes = 0
         self.acknowledged_records = 0

@@ -39,6 +39,7 @@ from serving.log.leaders import TopicsDiffer
 from serving.log.outcome import Done, Outcome
 from serving.log.partitions import PartitionCount
 from serving.log.pending import PendingAppend, PendingAppends
+from serving.log.record_batch import ProducerId
 
 log = logging.getLogger("freshet.serving")
 
@@ -70,6 +71,9 @@ class LogProducer:
         self._brokers = [each.strip() for each in settings.kafka_bootstrap.split(",")]
         self._max_batch_bytes: dict[str, int] = {}
         self._producer: IdempotentProducer | None = None
+        self._next_id: ProducerId | None = None
+        """The id of the last producer with a newer epoch: what that one has sent and a broker gets late comes
+        into no partition any more behind what is sent again."""
         self._pending = PendingAppends()
         self._lost = asyncio.Event()
         self._pauses, self._pause = Pauses(WATCH_SECONDS, MAX_PAUSE_SECONDS), 0.0
@@ -225,6 +229,7 @@ class LogProducer:
         if producer is None:
             return
         self._retire(producer)
+        self._next_id = producer.id.next() if failure.keeps_id else None
         log.warning("%s: writes wait in the spool", failure.why)
         if failure.remedy and failure.remedy not in self._said:
             self._said.add(failure.remedy)
@@ -286,7 +291,12 @@ class LogProducer:
         """Errors: OSError (a time-out is one), and as `open_producer`'s."""
         async with asyncio.timeout(seconds):
             producer = await open_producer(
-                self._settings, self._brokers, self._pending, self._failed, self._max_batch_bytes
+                self._settings,
+                self._brokers,
+                self._pending,
+                self._failed,
+                self._max_batch_bytes,
+                self._next_id,
             )
         self._producer, self._opened_at = producer, time.monotonic()
         self._pending.heard = self._opened_at

@@ -28,6 +28,7 @@ _FRAMING_BYTES: Final = 12
 _CRC_AT, _CHECKED_FROM = 17, 21
 _MAGIC: Final = 2
 _LZ4: Final = 3
+_MAX_EPOCH: Final = (1 << 15) - 1
 MIN_COMPRESSED_BYTES: Final = 1024
 """Records of less are sent as they are: to compress them costs more than it saves."""
 SEQUENCES: Final = 1 << 31
@@ -35,10 +36,14 @@ SEQUENCES: Final = 1 << 31
 
 
 class ProducerId(NamedTuple):
-    """What the broker knows a producer by. A newer epoch of an id fences off the older ones."""
+    """What the broker knows a producer by. Behind a batch of a newer epoch it takes none of an older one."""
 
     id: int
     epoch: int
+
+    def next(self) -> ProducerId | None:
+        """The same with the next epoch, without asking a broker (KIP-360); None after the last one."""
+        return self._replace(epoch=self.epoch + 1) if self.epoch < _MAX_EPOCH else None
 
 
 class Records(NamedTuple):

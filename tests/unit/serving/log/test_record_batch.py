@@ -73,3 +73,9 @@ def test_only_a_large_batch_is_compressed() -> None:
     for size, codec in ((MIN_COMPRESSED_BYTES // 2, 0), (MIN_COMPRESSED_BYTES, 3)):
         record = Record(b"key", 0, b"x" * size)
         assert encoded([Records([record], NOW, b"\0")], ProducerId(1, 0), 0)[22] == codec
+
+
+def test_an_id_has_epochs_up_to_the_largest_short() -> None:
+    assert ProducerId(7, 0).next() == (7, 1)
+    assert ProducerId(7, 32_766).next() == (7, 32_767)
+    assert ProducerId(7, 32_767).next() is None
