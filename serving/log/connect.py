@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kafka.errors import (
     CoordinatorLoadInProgressError,
@@ -18,6 +18,7 @@ from kafka.protocol.producer import InitProducerIdRequest
 from infra.kafka.connection import BrokerConnection
 from infra.kafka.reachable import open_any
 from infra.settings import Settings
+from schemas.topics import EVENTS
 from serving.log import leaders
 from serving.log.failure import Failure
 from serving.log.idempotent import IdempotentProducer
@@ -36,16 +37,28 @@ _LOADING: Final = {
 OnFailure = Callable[[IdempotentProducer, Failure], None]
 
 
+class Known(NamedTuple):
+    """What earlier producers of a process have left.
+
+    `producer`: the last one's id with a newer epoch, so that what that one has sent and a broker gets late
+    comes into no partition any more behind what is sent again. `events_topic`: the id of the topic in the
+    cluster that gave it; in another cluster it may be another's. `max_batch_bytes`: by the broker's names of
+    topics, where they take less than they say.
+    """
+
+    producer: ProducerId | None = None
+    events_topic: str = ""
+    max_batch_bytes: Mapping[str, int] = {}
+
+
 async def open_producer(
     settings: Settings,
     addresses: Sequence[str],
     pending: PendingAppends,
     on_failure: OnFailure,
-    max_batch_bytes: Mapping[str, int],
-    known: ProducerId | None = None,
+    known: Known,
 ) -> IdempotentProducer:
-    """A producer, by way of the first of `addresses` that answers. `max_batch_bytes`: by the broker's names
-    of topics, where they are known to take less than they say. `known`: its id, where it has one already.
+    """A producer, by way of the first of `addresses` that answers.
 
     Errors: OSError, EOFError where a broker does not answer; `KafkaError`, `KafkaSecurityError`,
     `leaders.TopicsDiffer`.
@@ -53,20 +66,12 @@ async def open_producer(
     first = await open_any(settings, addresses)
     try:
         cluster = await leaders.cluster_of(first, settings)
-        producer = known or await _producer_id(first)
+        is_same = cluster.topics[EVENTS.name].id == known.events_topic
+        producer = (is_same and known.producer) or await _producer_id(first)
     finally:
         first.abort()
-    topics = {
-        name: topic._replace(
-            max_batch_bytes=min(
-                topic.max_batch_bytes, max_batch_bytes.get(topic.name, topic.max_batch_bytes)
-            )
-        )
-        for name, topic in cluster.topics.items()
-    }
-    return await _connected(
-        settings, producer, cluster._replace(topics=topics), pending, on_failure
-    )
+    cluster = cluster.bounded(known.max_batch_bytes)
+    return await _connected(settings, producer, cluster, pending, on_failure)
 
 
 async def _producer_id(connection: BrokerConnection) -> ProducerId:

@@ -16,6 +16,7 @@ from kafka.protocol.metadata import ApiVersionsRequest
 from infra.kafka.connection import BrokerConnection
 from schemas.headers import Headers
 from schemas.record import Record
+from schemas.topics import EVENTS
 from serving.log import failure
 from serving.log.batch import PartitionQueue
 from serving.log.errors import NotDurable
@@ -62,6 +63,11 @@ class IdempotentProducer:
             ]
             for name, topic in cluster.topics.items()
         }
+
+    @property
+    def events_topic(self) -> str:
+        """Id of the topic `events`."""
+        return self.cluster.topics[EVENTS.name].id
 
     @property
     def requests(self) -> int:

@@ -41,6 +41,18 @@ class Cluster(NamedTuple):
     nodes: Mapping[int, tuple[str, int]]
     topics: Mapping[str, TopicLeaders]
 
+    def bounded(self, max_batch_bytes: Mapping[str, int]) -> Cluster:
+        """The same, with batches of these sizes at most, by the broker's names of topics."""
+        topics = {
+            name: it._replace(
+                max_batch_bytes=min(
+                    it.max_batch_bytes, max_batch_bytes.get(it.name, MAX_BATCH_BYTES)
+                )
+            )
+            for name, it in self.topics.items()
+        }
+        return self._replace(topics=topics)
+
 
 async def cluster_of(connection: BrokerConnection, settings: Settings) -> Cluster:
     """Asks one broker.

@@ -23,23 +23,21 @@ from typing import Final
 
 from kafka.errors import KafkaError
 
-from infra.backoff import Pauses
 from infra.kafka import kafka_client
 from infra.kafka.reachable import is_reachable
 from infra.settings import Settings
 from schemas.errors import ConfigurationError
 from schemas.headers import Headers
 from schemas.record import Record
-from schemas.topics import EVENTS
-from serving.log.connect import DELIVERY_TIMEOUT_MS, open_producer
+from serving.log.connect import DELIVERY_TIMEOUT_MS
 from serving.log.errors import NotDurable
 from serving.log.failure import Failure
 from serving.log.idempotent import IdempotentProducer
 from serving.log.leaders import TopicsDiffer
+from serving.log.opener import Opener
 from serving.log.outcome import Done, Outcome
 from serving.log.partitions import PartitionCount
 from serving.log.pending import PendingAppend, PendingAppends
-from serving.log.record_batch import ProducerId
 
 log = logging.getLogger("freshet.serving")
 
@@ -51,12 +49,6 @@ KEEP_ALIVE_SECONDS: Final = 60.0
 """Brokers and firewalls end what is silent for some minutes."""
 MAX_SILENCE_SECONDS: Final = 0.3
 """After this long without an answer, while records wait for one, the broker is probed."""
-RECONNECT_TIMEOUT_SECONDS: Final = 10.0
-FIRST_TIMEOUT_SECONDS: Final = 10.0
-"""A process that starts waits so long for a leader of every partition."""
-MAX_PAUSE_SECONDS: Final = 2.0
-MIN_LIFE_SECONDS: Final = 1.0
-"""A producer that has lived for less is replaced after a pause, each longer than the one before."""
 
 
 class LogProducer:
@@ -68,16 +60,11 @@ class LogProducer:
         self.events_topic = ""
         """Id of the topic `events`; "" while the broker has not answered since the start."""
         self._settings = settings
-        self._brokers = [each.strip() for each in settings.kafka_bootstrap.split(",")]
-        self._max_batch_bytes: dict[str, int] = {}
         self._producer: IdempotentProducer | None = None
-        self._next_id: ProducerId | None = None
-        """The id of the last producer with a newer epoch: what that one has sent and a broker gets late comes
-        into no partition any more behind what is sent again."""
         self._pending = PendingAppends()
+        self._opener = Opener(settings, self._pending, self._failed)
         self._lost = asyncio.Event()
-        self._pauses, self._pause = Pauses(WATCH_SECONDS, MAX_PAUSE_SECONDS), 0.0
-        self._opened_at = self._away_since = self._keep_alive_at = time.monotonic()
+        self._away_since = self._keep_alive_at = time.monotonic()
         self._last_warning = ""
         self._said: set[str] = set()
         self._requests = self._records = 0
@@ -88,14 +75,20 @@ class LogProducer:
         """Creates the topics that are missing.
 
         Where no broker answers and this folder has a stored partition count, it opens with the broker away.
-        Errors: `KafkaError` where no broker answers and no count is stored, or a partition has no leader;
-        `kafka_client.TopicMismatch`, and `ConfigurationError` for what an operator must mend.
+        So it does where the broker answers and can't be used yet, since a partition has no leader. Errors:
+        `KafkaError` where no broker answers and no count is stored; `kafka_client.TopicMismatch` and other
+        `ConfigurationError`s for what an operator must mend.
         """
         made, partition_count = cls(settings), PartitionCount(settings)
         if await is_reachable(settings) or not partition_count.check():
             await asyncio.to_thread(kafka_client.ensure_topics, settings)
             partition_count.store()
-            await made._open_first()
+            try:
+                made._use(await made._opener.open_first())
+            except (OSError, EOFError, TopicsDiffer, KafkaError) as error:
+                if isinstance(error, KafkaError) and not error.retriable:
+                    raise
+                made._warn_once(f"the broker can't be used yet ({type(error).__name__})")
         else:
             log.warning("the broker does not answer: it is away as this process starts")
         made._watching = asyncio.create_task(made._watch())
@@ -169,8 +162,6 @@ class LogProducer:
         while True:
             try:
                 if self._producer is None:
-                    await asyncio.sleep(self._pause)
-                    self._pause = WATCH_SECONDS
                     await self._reconnect()
                 else:
                     await self._wait_lost()
@@ -206,7 +197,7 @@ class LogProducer:
         silent = time.monotonic() - max(self._pending.heard, oldest)
         if silent < MAX_SILENCE_SECONDS:
             return time.monotonic() - oldest > DELIVERY_TIMEOUT_MS / 1000
-        producer, answered = self._producer, await is_reachable(self._settings, self._brokers)
+        producer, answered = self._producer, await self._opener.is_reachable()
         oldest = self._pending.oldest
         if self._producer is not producer or oldest is None:
             return False
@@ -229,19 +220,11 @@ class LogProducer:
         if producer is None:
             return
         self._retire(producer)
-        self._next_id = producer.id.next() if failure.keeps_id else None
+        self._opener.learn(producer, failure)
         log.warning("%s: writes wait in the spool", failure.why)
         if failure.remedy and failure.remedy not in self._said:
             self._said.add(failure.remedy)
             log.error("%s", failure.remedy)
-        for topic, size in failure.too_large.items():
-            self._max_batch_bytes[topic] = size // 2
-        lived = time.monotonic() - self._opened_at
-        if lived >= MIN_LIFE_SECONDS:
-            self._pauses.reset()
-        is_refusal = bool(failure.errors or failure.too_large)
-        at_once = is_refusal or (lived >= MIN_LIFE_SECONDS and not failure.lasts)
-        self._pause = 0.0 if at_once else next(self._pauses)
         self._lost.set()
         self._pending.fail(failure.errors)
 
@@ -250,66 +233,26 @@ class LogProducer:
         self._records += producer.acknowledged_records
         producer.abort()
 
-    async def _open_first(self) -> None:
-        """Leaves the broker away where it takes longer than `FIRST_TIMEOUT_SECONDS`.
-
-        Errors: `KafkaError` that no waiting mends, `ConfigurationError`.
-        """
-        pauses, until = Pauses(), time.monotonic() + FIRST_TIMEOUT_SECONDS
-        while time.monotonic() < until:
-            try:
-                await self._open(FIRST_TIMEOUT_SECONDS)
-                return
-            except (OSError, EOFError, TopicsDiffer) as error:
-                last: Exception = error
-            except KafkaError as error:
-                if not error.retriable:
-                    raise
-                last = error  # a new topic has no leader for a moment
-            await asyncio.sleep(next(pauses))
-        self._warn_once(f"the broker can't be used as this process starts ({type(last).__name__})")
-
     async def _reconnect(self) -> None:
         try:
-            if not await is_reachable(self._settings, self._brokers):
-                return
-            try:
-                await self._open(RECONNECT_TIMEOUT_SECONDS)
-            except TopicsDiffer:
-                await asyncio.to_thread(kafka_client.ensure_topics, self._settings)
-                await self._open(RECONNECT_TIMEOUT_SECONDS)
+            producer = await self._opener.open_next()
         except ConfigurationError as error:
             self._warn_once(f"the writes that wait can't be sent: {error}")
         except (OSError, EOFError, TopicsDiffer, KafkaError) as error:
             self._warn_once(f"the broker answers, but can't be used ({type(error).__name__})")
         else:
+            if producer is None:
+                return
+            self._use(producer)
             self._last_warning = ""
             log.warning("the broker is back after %.1f s", time.monotonic() - self._away_since)
             PartitionCount(self._settings).store()
 
-    async def _open(self, seconds: float) -> None:
-        """Errors: OSError (a time-out is one), and as `open_producer`'s."""
-        async with asyncio.timeout(seconds):
-            producer = await open_producer(
-                self._settings,
-                self._brokers,
-                self._pending,
-                self._failed,
-                self._max_batch_bytes,
-                self._next_id,
-            )
-        self._producer, self._opened_at = producer, time.monotonic()
-        self._pending.heard = self._opened_at
+    def _use(self, producer: IdempotentProducer) -> None:
+        self._producer, self.events_topic = producer, producer.events_topic
+        self._pending.heard = time.monotonic()
         self._lost.clear()
-        self._learn_brokers(producer)
-        self.events_topic = producer.cluster.topics[EVENTS.name].id
         self.available.set()
-
-    def _learn_brokers(self, producer: IdempotentProducer) -> None:
-        """The next one may be opened by way of any broker of the cluster."""
-        found = [f"{host}:{port}" for host, port in producer.cluster.nodes.values()]
-        given = [each.strip() for each in self._settings.kafka_bootstrap.split(",")]
-        self._brokers = [*given, *(each for each in found if each not in given)]
 
     def _warn_once(self, text: str) -> None:
         if text != self._last_warning:

@@ -1,0 +1,102 @@
+"""Opens producers one after the other, each with what was learned from those before it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from kafka.errors import KafkaError
+
+from infra.backoff import Pauses
+from infra.kafka import kafka_client
+from infra.kafka.reachable import is_reachable
+from infra.settings import Settings
+from serving.log.connect import Known, OnFailure, open_producer
+from serving.log.failure import Failure
+from serving.log.idempotent import IdempotentProducer
+from serving.log.leaders import TopicsDiffer
+from serving.log.pending import PendingAppends
+
+RETRY_SECONDS: Final = 0.25
+"""Between two attempts to open one."""
+TIMEOUT_SECONDS: Final = 10.0
+"""Of an attempt; a process that starts waits as long for a leader of every partition."""
+MAX_PAUSE_SECONDS: Final = 2.0
+MIN_LIFE_SECONDS: Final = 1.0
+"""A producer that has lived for less is replaced after a pause, each longer than the one before."""
+
+
+class Opener:
+    """The producers of one process. `pending` and `on_failure`: of each of them."""
+
+    def __init__(self, settings: Settings, pending: PendingAppends, on_failure: OnFailure) -> None:
+        self.pause = 0.0
+        """In s, before the next attempt."""
+        self._settings, self._pending, self._on_failure = settings, pending, on_failure
+        self._bootstrap = [each.strip() for each in settings.kafka_bootstrap.split(",")]
+        self._brokers = self._bootstrap
+        self._known = Known()
+        self._pauses = Pauses(RETRY_SECONDS, MAX_PAUSE_SECONDS)
+        self._opened_at = time.monotonic()
+
+    async def is_reachable(self) -> bool:
+        """Whether a broker of the cluster answers. Errors: `KafkaSecurityError`."""
+        return await is_reachable(self._settings, self._brokers)
+
+    async def open_first(self) -> IdempotentProducer:
+        """Errors: as `open`'s; those that waiting may mend after `TIMEOUT_SECONDS`."""
+        pauses, until = Pauses(), time.monotonic() + TIMEOUT_SECONDS
+        while True:
+            try:
+                return await self._open()
+            except (OSError, EOFError, TopicsDiffer):
+                if time.monotonic() > until:
+                    raise
+            except KafkaError as error:
+                # a new topic has no leader for a moment
+                if not error.retriable or time.monotonic() > until:
+                    raise
+            await asyncio.sleep(next(pauses))
+
+    async def open_next(self) -> IdempotentProducer | None:
+        """After `pause`; makes the topics that are not there any more. None: no broker answers.
+
+        Errors: OSError (a time-out is one), EOFError, `KafkaError`, `ConfigurationError`, `TopicsDiffer`.
+        """
+        pause, self.pause = self.pause, RETRY_SECONDS
+        await asyncio.sleep(pause)
+        if not await self.is_reachable():
+            return None
+        try:
+            return await self._open()
+        except TopicsDiffer:
+            await asyncio.to_thread(kafka_client.ensure_topics, self._settings)
+            return await self._open()
+
+    def learn(self, ended: IdempotentProducer, failure: Failure) -> None:
+        """What the next one is opened with, and how soon."""
+        known = self._known
+        halved = {topic: size // 2 for topic, size in failure.too_large.items()}
+        self._known = known._replace(
+            producer=ended.id.next() if failure.keeps_id else None,
+            max_batch_bytes={**known.max_batch_bytes, **halved},
+        )
+        lived = time.monotonic() - self._opened_at
+        if lived >= MIN_LIFE_SECONDS:
+            self._pauses.reset()
+        is_refusal = bool(failure.errors or failure.too_large)
+        at_once = is_refusal or (lived >= MIN_LIFE_SECONDS and not failure.lasts)
+        self.pause = 0.0 if at_once else next(self._pauses)
+
+    async def _open(self) -> IdempotentProducer:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            made = await open_producer(
+                self._settings, self._brokers, self._pending, self._on_failure, self._known
+            )
+        self._opened_at = time.monotonic()
+        self._known = self._known._replace(events_topic=made.events_topic)
+        # the next one may be opened by way of any broker of the cluster
+        found = [f"{host}:{port}" for host, port in made.cluster.nodes.values()]
+        self._brokers = list(dict.fromkeys([*self._bootstrap, *found]))
+        return made
