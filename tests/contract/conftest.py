@@ -15,10 +15,14 @@ from kafka.protocol.metadata import FindCoordinatorRequest
 
 from infra.local import services
 from infra.local.apache_kafka import ApacheKafka
+from infra.local.kafka_cluster import PORTS, KafkaCluster
+from infra.local.kafka_properties import SaslTls
 from tests.contract.raw import Peer, eventually, fresh
+from tests.support.certificates import Authority
 
 START_SECONDS: Final = 20.0
 UNKNOWN_MEMBER: Final = 25
+USERS: Final = {"freshet": "a-secret", "other": "another"}
 HERE: Final = Path(__file__).parent
 # looks for old records at once and often, where Kafka's own start after 30 s and rest for 5 min
 SOON: Final = {
@@ -129,12 +133,48 @@ def bootstrap(
         yield broker.start()
         assert broker.stop() == 0
         return
-    reason = ApacheKafka.available()
-    if reason is not None:
-        pytest.skip(f"Apache Kafka cannot run here: {reason}")
+    _skip_without_apache()
     node = ApacheKafka(data, services.free_port(2), SOON)
     yield node.start()
     node.stop()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Signs the certificate of `secured`."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def secured(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ApacheKafka]:
+    """Apache Kafka with SASL over TLS, for the users `USERS`."""
+    _skip_without_apache()
+    security = SaslTls(authority.issue(services.HOST), USERS)
+    node = ApacheKafka(tmp_path_factory.mktemp("secured"), services.free_port(3), None, security)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()
+
+
+@pytest.fixture(scope="session")
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """Three Apache Kafka nodes; a test that kills one starts it again."""
+    _skip_without_apache()
+    cluster = KafkaCluster(tmp_path_factory.mktemp("three"), services.free_port(PORTS))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def _skip_without_apache() -> None:
+    if reason := ApacheKafka.available():
+        pytest.skip(f"Apache Kafka cannot run here: {reason}")
 
 
 @pytest.fixture

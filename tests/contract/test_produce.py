@@ -8,6 +8,7 @@ import struct
 import lz4.frame
 import pyarrow
 import pytest
+from kafka.protocol.producer import ProduceRequest
 
 from tests.contract.conftest import new_topic, quick
 from tests.contract.raw import HEADER, Peer, batch, now, produce_request, sealed, with_field
@@ -143,6 +144,35 @@ def test_without_acks_a_batch_is_stored_and_an_error_closes_the_connection(
     assert peer.produce(topic, batch()).base_offset == 1  # the same connection keeps the order
     peer.send(produce_request(topic, batch(), partition=9, acks=0), 9)
     assert peer.closed()
+
+
+@quick
+def test_version_7_answers_each_partition_by_its_name(peer: Peer, topic: str) -> None:
+    other = new_topic(peer, "other", partitions=2)
+    row = ProduceRequest.TopicProduceData
+    wanted = {
+        topic: {0: (batch(), 0), 1: (batch(), 3)},
+        other: {1: (batch(), 0), 0: (damaged(), 2)},
+    }
+    asked = [
+        row(
+            name=name,
+            partition_data=[
+                row.PartitionProduceData(index=n, records=data) for n, (data, _) in cells.items()
+            ],
+        )
+        for name, cells in wanted.items()
+    ]
+    answer = peer.ask(
+        ProduceRequest(transactional_id=None, acks=-1, timeout_ms=5000, topic_data=asked), 7
+    )
+    found = {
+        it.name: {
+            cell.index: (cell.error_code, cell.base_offset) for cell in it.partition_responses
+        }
+        for it in answer.responses
+    }
+    assert found == {topic: {0: (0, 0), 1: (3, -1)}, other: {1: (0, 0), 0: (2, -1)}}
 
 
 def test_an_unknown_topic_or_partition_is_refused(peer: Peer, topic: str) -> None:
