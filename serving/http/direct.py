@@ -80,10 +80,11 @@ class DirectProtocol(HttpToolsProtocol):
             return super().on_message_complete()
         chunks, exchange.more_body = exchange.chunks, False
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if not exchange.responder.answer(exchange.head, body, exchange.started, exchange.respond):
-            self._replay(exchange)
-            super().on_message_complete()
-        return None
+        if exchange.responder.answer(exchange.head, body, exchange.started, exchange.respond):
+            chunks.clear()  # a connection that is kept keeps no body
+            return None
+        self._replay(exchange)
+        return super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange = self.cycle
