@@ -32,7 +32,7 @@ from serving.server import protocol
 
 NOW = 1_780_000_000_000
 TOKEN = "s3cret é"
-KNOWN = Item(item_id="i1", category="drama", categories=("drama",), group_id="g1")
+ITEM = Item(item_id="i1", category="drama", categories=("drama",), group_id="g1")
 LAST = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: last\r\nConnection: close\r\n\r\n"
 """A request behind those of a test: its answer ends the connection."""
 PLAIN, GUARDED, BYTEWISE = "plain", "guarded", "bytewise"
@@ -60,7 +60,7 @@ class Way:
         self._responders: list[_Counting] = []
         serving.clock = lambda: NOW
         serving.make_id = lambda: "made"
-        serving.catalogue.put(KNOWN)
+        serving.catalogue.put(ITEM)
 
     @property
     def taken(self) -> int:
