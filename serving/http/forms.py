@@ -67,7 +67,7 @@ class Form(Generic[T]):
     """Reads entries of type `kind`; `name` is the field of a batch that holds them."""
 
     def __init__(self, kind: type[T], name: str) -> None:
-        self.name = name
+        self.name, self._spelled = name, name.encode()
         raws = Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_ENTRIES_PER_REQUEST)]
         self.batch = _envelope(f"{kind.__name__}Batch", name, list[kind])  # type: ignore[valid-type]
         self.array = Annotated[list[kind], _COUNTED]  # type: ignore[valid-type]
@@ -98,8 +98,13 @@ class Form(Generic[T]):
         return self._json(body)
 
     def _json(self, body: bytes) -> Parsed[T]:
-        if _ARRAY.match(body):
+        if body[:1] != b"{" and _ARRAY.match(body):
             return self._entries(body, self._in_array)
+        if self._spelled not in body and b"\\" not in body:  # no field is `name`
+            try:
+                return Parsed([self._one.decode(body)], single=True)
+            except (msgspec.DecodeError, RecursionError):
+                pass  # what is no JSON at all is told from what has another shape below
         if not getattr(decode(body, self._head), self.name):
             return Parsed([decode(body, self._one)], single=True)
         return self._entries(body, self._in_object)
