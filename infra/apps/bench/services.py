@@ -93,12 +93,12 @@ def wait(
 
 
 @contextmanager
-def busy_loops(count: int) -> Iterator[None]:
-    """`count` processes that use all the CPU they get, at normal priority, as other programs do."""
+def busy_loops(count: int) -> Iterator[list[int]]:
+    """`count` processes that use all the CPU they get, at normal priority as others do; their ids."""
     command = [sys.executable, "-c", "while True: pass"]
     loops = [subprocess.Popen(command, preexec_fn=die_with_parent()) for _ in range(count)]
     try:
-        yield
+        yield [it.pid for it in loops]
     finally:
         for it in loops:
             it.kill()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +28,7 @@ from infra.apps.bulk_import.system import Endpoint
 from infra.datasets.movielens import Dataset
 from infra.local import home
 from infra.local.plan import Plan, plan
+from infra.local.services import free_port
 
 RATE_PER_S: Final = 300.0
 IDLE_SECONDS: Final = 2.0
@@ -151,15 +153,17 @@ def _edge(
 ) -> Iterator[_Edge]:
     source = catalogue()._replace(ratings=())
     with home.claimed(folder) as directory:
-        planned = plan(directory, {}, workers=1)
-        with (
-            up(planned, (*SERVICES, "serving")) as services,
-            bare_server(planned.settings) as bare,
-        ):
+        # another program may begin on the default port at this moment, and share it
+        planned = plan(directory, {}, workers=1, port=free_port())
+        with up(planned, (*SERVICES, "serving")) as services, ExitStack() as opened:
             wait(services, lambda: services.was_ready, "broker, Redis and serving are not ready")
+            bare = opened.enter_context(bare_server(planned.settings))
             announce(f"POST: {len(source.items):,} items for one worker: {source.source}")
-            with up(planned, ("catalogue",)):
-                send_catalogue(Endpoint(planned.url, planned.settings.token), source)
+            with up(planned, ("catalogue",)) as flow, ThreadPoolExecutor(1) as pool:
+                target = Endpoint(planned.url, planned.settings.token)
+                sent = pool.submit(send_catalogue, target, source)
+                wait((services, flow), sent.done, "the catalogue is not there")
+                sent.result()
             pids = {
                 name: services.children[of].pid or 0
                 for name, of in (("edge", "serving"), ("broker", "broker"))

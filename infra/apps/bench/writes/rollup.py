@@ -33,9 +33,9 @@ def measure(
     for count in items:
         hashes = np.random.default_rng(0).integers(1, 2**63, count).astype(np.uint64)
         tables = listing(hashes)
-        entries = _entries(hashes, first=1)
-        _apply(tables, entries)  # not measured: the tables grow
-        found[str(count)] = [_apply(tables, entries) for _ in range(repeats)]
+        made = entries(hashes, first=1)
+        _apply(tables, made)  # not measured: the tables grow
+        found[str(count)] = [_apply(tables, made) for _ in range(repeats)]
         announce(f"roll-up with {count:,} items: {min(found[str(count)]):,.0f} µs an entry")
     return found
 
@@ -48,9 +48,9 @@ def listing(hashes: U64) -> Tables:
     return tables
 
 
-def _apply(tables: Tables, entries: Iterator[Delta]) -> float:
+def _apply(tables: Tables, made: Iterator[Delta]) -> float:
     """µs of CPU for each of `ENTRIES` entries."""
-    chosen = [next(entries) for _ in range(ENTRIES)]
+    chosen = [next(made) for _ in range(ENTRIES)]
     began = time.process_time()
     for entry in chosen:
         tables.apply(0, entry)
@@ -58,7 +58,7 @@ def _apply(tables: Tables, entries: Iterator[Delta]) -> float:
     return (time.process_time() - began) * 1e6 / ENTRIES
 
 
-def _entries(hashes: U64, first: int) -> Iterator[Delta]:
+def entries(hashes: U64, first: int) -> Iterator[Delta]:
     """Entries that follow one another from position `first` on."""
     chance, one = np.random.default_rng(1), np.ones(EVENTS, np.uint8)
     while True:
