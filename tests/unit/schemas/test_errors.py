@@ -27,6 +27,7 @@ INTERNAL = {
     "infra.broker.wire.Malformed": "ends one client's connection",
     "infra.client.http.Broken": "its client makes it an ApiError",
     "infra.datasets.find.NotFetched": "the demo goes on with generated films, and says why",
+    "infra.kafka.connection.BrokenConnection": "ends the connection to a broker, as one that is away",
     "serving.decide.person.StoreDown": "the read goes on without what is stored, and says so",
     "serving.decide.person.Unreadable": "one more StoreDown, which is logged",
     "serving.http.errors.Problem": "answered to the client as application/problem+json",
