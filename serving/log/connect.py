@@ -37,7 +37,7 @@ _LOADING: Final = {
 OnFailure = Callable[[IdempotentProducer, Failure], None]
 
 
-class Known(NamedTuple):
+class Predecessor(NamedTuple):
     """What earlier producers of a process have left.
 
     `producer`: the last one's id with a newer epoch, so that what that one has sent and a broker gets late
@@ -56,7 +56,7 @@ async def open_producer(
     addresses: Sequence[str],
     pending: PendingAppends,
     on_failure: OnFailure,
-    known: Known,
+    predecessor: Predecessor,
 ) -> IdempotentProducer:
     """A producer, by way of the first of `addresses` that answers.
 
@@ -66,11 +66,11 @@ async def open_producer(
     first = await open_any(settings, addresses)
     try:
         cluster = await leaders.cluster_of(first, settings)
-        is_same = cluster.topics[EVENTS.name].id == known.events_topic
-        producer = (is_same and known.producer) or await _producer_id(first)
+        is_same = cluster.topics[EVENTS.name].id == predecessor.events_topic
+        producer = (is_same and predecessor.producer) or await _producer_id(first)
     finally:
         first.abort()
-    cluster = cluster.bounded(known.max_batch_bytes)
+    cluster = cluster.bounded(predecessor.max_batch_bytes)
     return await _connected(settings, producer, cluster, pending, on_failure)
 
 

@@ -12,7 +12,7 @@ from infra.backoff import Pauses
 from infra.kafka import kafka_client
 from infra.kafka.reachable import is_reachable
 from infra.settings import Settings
-from serving.log.connect import Known, OnFailure, open_producer
+from serving.log.connect import OnFailure, Predecessor, open_producer
 from serving.log.failure import Failure
 from serving.log.idempotent import IdempotentProducer
 from serving.log.leaders import TopicsDiffer
@@ -36,7 +36,7 @@ class Opener:
         self._settings, self._pending, self._on_failure = settings, pending, on_failure
         self._bootstrap = [each.strip() for each in settings.kafka_bootstrap.split(",")]
         self._brokers = self._bootstrap
-        self._known = Known()
+        self._predecessor = Predecessor()
         self._pauses = Pauses(RETRY_SECONDS, MAX_PAUSE_SECONDS)
         self._opened_at = time.monotonic()
 
@@ -76,11 +76,11 @@ class Opener:
 
     def learn(self, ended: IdempotentProducer, failure: Failure) -> None:
         """What the next one is opened with, and how soon."""
-        known = self._known
+        before = self._predecessor
         halved = {topic: size // 2 for topic, size in failure.too_large.items()}
-        self._known = known._replace(
+        self._predecessor = before._replace(
             producer=ended.id.next() if failure.keeps_id else None,
-            max_batch_bytes={**known.max_batch_bytes, **halved},
+            max_batch_bytes={**before.max_batch_bytes, **halved},
         )
         lived = time.monotonic() - self._opened_at
         if lived >= MIN_LIFE_SECONDS:
@@ -92,10 +92,10 @@ class Opener:
     async def _open(self) -> IdempotentProducer:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             made = await open_producer(
-                self._settings, self._brokers, self._pending, self._on_failure, self._known
+                self._settings, self._brokers, self._pending, self._on_failure, self._predecessor
             )
         self._opened_at = time.monotonic()
-        self._known = self._known._replace(events_topic=made.events_topic)
+        self._predecessor = self._predecessor._replace(events_topic=made.events_topic)
         # the next one may be opened by way of any broker of the cluster
         found = [f"{host}:{port}" for host, port in made.cluster.nodes.values()]
         self._brokers = list(dict.fromkeys([*self._bootstrap, *found]))
