@@ -134,6 +134,7 @@ UNUSUAL: dict[str, bytes] = {
     "two lengths": request(headers=("Content-Length: 3",)),
     "a negative length": request(Content_Length="-1"),
     "no number for a length": request(Content_Length="1e3"),
+    "a length in 13 digits": request(Content_Length="1" * 13),
     "no length": request(b"", Content_Length=None),
     "a wait for 100": request(Expect="100-continue"),
     "another expectation": request(Expect="200-ok"),

@@ -24,6 +24,8 @@ from schemas.items import Item
 from schemas.topics import EVENTS
 from serving.app import create
 from serving.context import Serving
+from serving.http.bounds import ConnectionLimits
+from serving.http.connections import Connections
 from serving.http.direct import Respond
 from serving.http.head import Head
 from serving.http.protocol import BoundedProtocol
@@ -35,8 +37,10 @@ TOKEN = "s3cret é"
 ITEM = Item(item_id="i1", category="drama", categories=("drama",), group_id="g1")
 LAST = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: last\r\nConnection: close\r\n\r\n"
 """A request behind those of a test: its answer ends the connection."""
-PLAIN, GUARDED, BYTEWISE = "plain", "guarded", "bytewise"
-"""How a server listens: with no token; with `TOKEN`; with none, and each byte is received for itself."""
+PLAIN, GUARDED, BYTEWISE, HASTY = "plain", "guarded", "bytewise", "hasty"
+"""How a server listens: with no token; with `TOKEN`; with none, and each byte is received for itself; with
+none, and a body must have come within 0.2 s."""
+HASTE = ConnectionLimits(grace_seconds=0.2, bytes_per_second=1e9, sweep_seconds=0.05)
 
 
 class _Counting(EventsResponder):
@@ -74,6 +78,8 @@ class Way:
         app = create(settings)
         app.state.serving = self.serving
         kind = self._protocol(app, bytewise=name == BYTEWISE)
+        if name == HASTY:
+            kind.accepted = Connections(HASTE)
         config = uvicorn.Config(
             app, http=kind, ws="none", lifespan="off", log_config=None, server_header=False
         )
@@ -173,7 +179,7 @@ def two_ways(settings: Settings) -> Iterator[tuple[Way, Way]]:
                 )
                 kafka_client.ensure_topics(own)
                 way = Way(await stack.enter_async_context(Serving.open(own)), name == "direct")
-                for how in (PLAIN, GUARDED, BYTEWISE):
+                for how in (PLAIN, GUARDED, BYTEWISE, HASTY):
                     stack.callback((await way.listen(how)).close)
                 ways.append(way)
             ready.set()
