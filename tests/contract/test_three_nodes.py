@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from infra.cli.main import cli
+from infra.client.client import Client
+from infra.client.errors import ApiError
 from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
 from infra.local.apache_kafka import ApacheKafka
 from infra.local.kafka_cluster import KafkaCluster
-from infra.settings import Settings
+from infra.local.system import System, running
+from infra.settings import Settings, to_environment
 from schemas.topics import EVENTS, TOPICS
 from tests.contract.raw import eventually, fresh
-from tests.support.writers import ended, read_log, until, writing
+from tests.support.outage import log_of_people
+from tests.support.writers import PAUSE_SECONDS, ended, read_log, until, writing
 
 pytestmark = pytest.mark.timeout(300)
 SECONDS: Final = 60.0
@@ -164,6 +172,63 @@ def test_writers_wait_in_the_spool_while_two_nodes_are_away(
             writers.check(await asyncio.to_thread(read_log, settings))
 
     ended(main, 3 * SECONDS)
+
+
+def test_a_whole_system_goes_on_while_a_node_is_away(
+    three_nodes: KafkaCluster, tmp_path: Path
+) -> None:
+    def verified(settings: Settings, events: int) -> bool:
+        """Whether Redis holds what so many events in the log say."""
+        done = CliRunner().invoke(
+            cli, ["verify", "--json"], env=to_environment(settings), catch_exceptions=False
+        )
+        report = json.loads(done.stdout)
+        assert (done.exit_code, report["mismatches"]) == (0, [])
+        return bool(report["events"] >= events)
+
+    environment = {"KAFKA_BOOTSTRAP": three_nodes.bootstrap}
+    with running(tmp_path / "system", environment=environment, seconds=120) as system:
+        acknowledged = asyncio.run(_send_while_a_node_is_away(system, three_nodes))
+        logged = {user: Counter(ids) for user, ids in log_of_people(system.settings).items()}
+        assert {name for ids in logged.values() for name in ids} >= acknowledged
+        distinct = sum(map(len, logged.values()))
+        eventually(lambda: verified(system.settings, distinct))
+
+
+async def _send_while_a_node_is_away(system: System, cluster: KafkaCluster) -> set[str]:
+    """The ids of the events that were acknowledged, while a leader was killed and came back."""
+    acknowledged: set[str] = set()
+    stop = asyncio.Event()
+
+    async def send(user: int) -> None:
+        number = 0
+        while not stop.is_set():
+            ids = [f"e{user}-{number + n}" for n in range(5)]
+            events = [
+                {"user_id": f"u{user}", "item_id": f"i{n}", "action": "view", "event_id": name}
+                for n, name in enumerate(ids)
+            ]
+            with suppress(ApiError):  # it is sent again, with the same ids
+                await client.send_events(events)
+                acknowledged.update(ids)
+                number += len(ids)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def more(count: int) -> None:
+        wanted = len(acknowledged) + count
+        await until(lambda: len(acknowledged) >= wanted, SECONDS)
+
+    async with Client(system.url) as client:
+        senders = [asyncio.create_task(send(user)) for user in range(8)]
+        await more(MORE)
+        node = await asyncio.to_thread(node_of, cluster, system.settings)
+        await asyncio.to_thread(node.kill)
+        await more(MORE)
+        await asyncio.to_thread(node.start)
+        await more(MORE)
+        stop.set()
+        await asyncio.gather(*senders)
+    return acknowledged
 
 
 def test_a_process_starts_where_the_first_address_does_not_answer(
