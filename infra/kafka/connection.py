@@ -88,7 +88,7 @@ class BrokerConnection(asyncio.Protocol):
         try:
             return await _opened(cls(address), settings, host, port, on_lost)
         except ssl.SSLError as error:
-            raise security.of_ssl(error, address) from None
+            raise security.of_ssl(error, address, settings) from None
         except (EOFError, ConnectionResetError, ConnectionAbortedError, BrokenConnection):
             if found := await _diagnosed(settings, host, port):
                 raise found from None

@@ -84,19 +84,23 @@ def _context(settings: Settings, changed: tuple[int, ...]) -> ssl.SSLContext:
     return context
 
 
-def of_ssl(error: ssl.SSLError, address: str) -> KafkaSecurityError:
+def of_ssl(error: ssl.SSLError, address: str, settings: Settings) -> KafkaSecurityError:
     """The sentence for an error of TLS with the broker at `address`."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _of_certificate(error.verify_code, error.verify_message, address)
     reason = (error.reason or "").upper()
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
         return speaks_plaintext(address)
-    if "CERTIFICATE_REQUIRED" in reason:
+    refused = any(
+        word in reason for word in ("ALERT_UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_")
+    )
+    # Kafka calls a certificate bad that we did not send
+    if "CERTIFICATE_REQUIRED" in reason or (refused and not settings.kafka_ssl_certfile):
         return KafkaSecurityError(
             f"the broker at {address} asks for a certificate of ours",
             remedy="set KAFKA_SSL_CERTFILE and KAFKA_SSL_KEYFILE",
         )
-    if any(word in reason for word in ("ALERT_UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_")):
+    if refused:
         return KafkaSecurityError(
             f"the broker at {address} refuses our certificate ({reason})",
             remedy="give it the certificate's authority, or set KAFKA_SSL_CERTFILE to one that it takes",
