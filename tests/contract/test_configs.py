@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
 from infra.kafka import kafka_client, topic_configs
 from infra.kafka.names import broker_name
-from infra.settings import Settings
+from infra.settings import BadSetting, Settings
 from schemas.times import HOUR_MS
 from schemas.topics import AFTER_MAX, EVENTS, TOPICS
 from tests.contract.conftest import quick
@@ -64,3 +65,32 @@ def test_a_broker_that_is_away_is_a_sentence(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(kafka_client, "CONNECT_SECONDS", 0.0)
     (sentence,) = topic_configs.align(Settings(kafka_bootstrap="127.0.0.1:1"))
     assert sentence.startswith("the configuration of the topics was not compared: ")
+
+
+@quick
+def test_replicas_that_differ_or_cannot_be_are_said(
+    bootstrap: str, admin: KafkaAdminClient
+) -> None:
+    settings = Settings(kafka_bootstrap=bootstrap, topic_prefix=f"{fresh('p')}.")
+    name = broker_name(settings, EVENTS.name)
+    config = {**EVENTS.config, "min.insync.replicas": "2"}
+    admin.create_topics([NewTopic(name, settings.partitions, 1, topic_configs=config)])
+    kafka_client.ensure_topics(settings)
+    said = f"topic {name}: min.insync.replicas is 2, and a new topic gets 1"
+    assert topic_configs.align(settings) == [said]
+    other = {"kafka_bootstrap": bootstrap, "topic_prefix": f"{fresh('p')}."}
+    for wanted, match in (
+        (
+            {"kafka_replication_factor": 3},
+            "^KAFKA_REPLICATION_FACTOR is 3, and the cluster has 1 br",
+        ),
+        (
+            {"kafka_min_insync_replicas": 2},
+            "^KAFKA_MIN_INSYNC_REPLICAS is 2, and a topic gets 1 repl",
+        ),
+    ):
+        refused = Settings(**other, **wanted)  # type: ignore[arg-type]
+        with pytest.raises(BadSetting, match=match):
+            kafka_client.ensure_topics(refused)
+        assert [re.search(match, it) is not None for it in topic_configs.align(refused)] == [True]
+    assert not [it for it in admin.list_topics() if it.startswith(other["topic_prefix"])]
