@@ -141,14 +141,14 @@ class IdempotentProducer:
             self._on_failure(self, why)
 
 
-def by_partition(records: Sequence[Record]) -> dict[int, Sequence[Record]]:
+def by_partition(records: Sequence[Record]) -> Mapping[int, Sequence[Record]]:
     """Partition -> its records, in their order."""
     if len(records) == 1:
         return {records[0].partition: records}
     parts: dict[int, list[Record]] = {}
     for record in records:
-        with suppress(KeyError):
-            parts[record.partition].append(record)
-            continue
-        parts[record.partition] = [record]
-    return dict(parts)
+        part = parts.get(record.partition)
+        if part is None:
+            part = parts[record.partition] = []
+        part.append(record)
+    return parts

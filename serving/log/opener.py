@@ -24,7 +24,8 @@ TIMEOUT_SECONDS: Final = 10.0
 """Of an attempt; a process that starts waits as long for a leader of every partition."""
 MAX_PAUSE_SECONDS: Final = 2.0
 MIN_LIFE_SECONDS: Final = 1.0
-"""A producer that has lived for less is replaced after a pause, each longer than the one before."""
+"""A producer that has lived for less is replaced after a pause, each longer than the one before, unless a
+record was refused."""
 
 
 class Opener:
@@ -85,9 +86,12 @@ class Opener:
         lived = time.monotonic() - self._opened_at
         if lived >= MIN_LIFE_SECONDS:
             self._pauses.reset()
-        is_refusal = bool(failure.errors or failure.too_large)
-        at_once = is_refusal or (lived >= MIN_LIFE_SECONDS and not failure.lasts)
-        self.pause = 0.0 if at_once else next(self._pauses)
+        if lived >= MIN_LIFE_SECONDS and not failure.lasts:
+            self.pause = 0.0
+        elif failure.errors or failure.too_large:  # the fault of records, not of the broker
+            self.pause = RETRY_SECONDS
+        else:
+            self.pause = next(self._pauses)
 
     async def _open(self) -> IdempotentProducer:
         async with asyncio.timeout(TIMEOUT_SECONDS):
