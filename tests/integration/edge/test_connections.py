@@ -72,13 +72,16 @@ def refused(limits: ConnectionLimits, *pieces: bytes) -> bytes:
                 writer.write(pieces[-1])
                 await asyncio.wait([read], timeout=0.001)
             writer.close()
-            return await read
+            try:
+                return await read
+            except ConnectionResetError:  # closed without an answer, while more was sent
+                return b""
 
     return uvloop.run(answer())
 
 
 def test_a_head_that_does_not_end_is_refused_in_time() -> None:
-    limits = SOON._replace(head_seconds=0.05)
+    limits = SOON._replace(head_seconds=0.15)
     for pieces in ((b"G",), (GET[:-1], b""), (ONE, GET[:-2], b"")):
         start, _, answer = refused(limits, *pieces).rpartition(b"HTTP/1.1 408 ")
         assert start.count(b"HTTP/1.1 ") == len(pieces) // 3
@@ -87,8 +90,8 @@ def test_a_head_that_does_not_end_is_refused_in_time() -> None:
 
 def test_a_connection_that_sends_nothing_is_closed() -> None:
     for pieces in ((b"",), (b"\r\n",)):
-        assert refused(SOON._replace(head_seconds=0.05), *pieces) == b""
-    answer = refused(SOON._replace(keep_alive_seconds=0.05), GET, b"")
+        assert refused(SOON._replace(head_seconds=0.15), *pieces) == b""
+    answer = refused(SOON._replace(keep_alive_seconds=0.15), GET, b"")
     assert status(answer) == 200
 
 
