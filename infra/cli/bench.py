@@ -85,6 +85,8 @@ def bench_command(
     freshet bench --only reads --seconds 8 --repeats 5
     freshet bench --only post --only freshness --neighbours 0
     """
+    from infra.apps.bench.load import NotMeasured
+
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # tidy up first
     began, on = time.monotonic(), console(stderr=True)
 
@@ -94,8 +96,10 @@ def bench_command(
     document, rows = run(only or BENCHMARKS, data_dir, seconds, repeats, announce, neighbours)
     if as_json:
         print_json(document)
-        return
-    _show(rows, document, data_dir / "bench" / REPORT)
+    else:
+        _show(rows, document, data_dir / "bench" / REPORT)
+    if why := document["not_measured"]:
+        raise NotMeasured("; ".join(why))
 
 
 def _show(rows: list[Row], document: dict[str, Any], path: Path) -> None:

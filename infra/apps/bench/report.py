@@ -121,6 +121,11 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
         said += report_rounds.remarks(report)
     if report["cpu_us_per_event"]:
         said.append(f"CPU per event, µs: {writes_remarks.listed(report['cpu_us_per_event'])}.")
+        if report["freshness_ms"]:
+            said.append(
+                "There edge is of POSTs of 10 events, edge_single of single ones, both with 25 reads/s that"
+                " wait for their events."
+            )
     if imported := report.get("import"):
         said.append(
             f"An import of {imported['lines']:,} events does {imported['events_per_s']:,.0f} events/s with"

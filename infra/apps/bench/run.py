@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     from infra.apps.bench.load import Generator
     from infra.apps.bench.report import Results
 
-BENCHMARKS: Final = (
-    "replay",
-    "lake",
-    "rebuild",
-    "verify",
-    "post",
-    "freshness",
-    "cpu",
-    "rollup",
-    "reads",
-    "import",
-)
+RESULT: Final = {
+    "replay": "rounds",
+    "lake": "rounds",
+    "rebuild": "rounds",
+    "verify": "verified",
+    "post": "posts",
+    "freshness": "fresh",
+    "cpu": "components",
+    "rollup": "rollup",
+    "reads": "reads",
+    "import": "imports",
+}
+"""Benchmark -> the field of `report.Results` that it fills."""
+BENCHMARKS: Final = tuple(RESULT)
 LOADED: Final = {"post", "freshness", "cpu", "reads"}
 """Benchmarks under the load generator."""
 NEIGHBOURS: Final = 2
@@ -43,8 +45,9 @@ def run(
     neighbours: int = NEIGHBOURS,
 ) -> tuple[dict[str, Any], list[Row]]:
     """Runs the `chosen` benchmarks and writes the report to `bench/loop.json` in `data_dir`. `neighbours`:
-    busy loops beside which freshness and reads are measured again. Gives the report and its table's rows.
-    Errors: `NoService`, `NotMeasured`, `NotInstalled`, `home.Unusable`."""
+    busy loops beside which freshness and reads are measured again. Gives the report and its table's rows;
+    `not_measured` of the report has a sentence for each benchmark without a figure.
+    Errors: `NoService`, `NotInstalled`, `home.Unusable`."""
     from infra.apps.bench import cpu, report
     from infra.apps.bench.services import clean_environment
     from infra.local.home import prepare_folder
@@ -52,11 +55,13 @@ def run(
     clean_environment()
     began, others = time.monotonic(), cpu.Neighbours()
     data_dir = prepare_folder(data_dir)
-    folder = data_dir / "bench"
+    folder, failed = data_dir / "bench", list[str]()
     with _scratch(folder) as scratch:
-        results = _measure(chosen, data_dir, scratch, seconds, repeats, neighbours, announce)
+        results = _measure(
+            chosen, data_dir, scratch, seconds, repeats, neighbours, failed, announce
+        )
     document = report.report(results) | _context(seconds, repeats, time.monotonic() - began)
-    document["neighbours"] = neighbours
+    document |= {"neighbours": neighbours, "not_measured": failed}
     document["machine"] = {**cpu.machine(), "cores_used_by_others": others.cores()}
     _write(folder / REPORT, document)
     return document, list(report.rows(results))
@@ -69,6 +74,7 @@ def _measure(
     seconds: float,
     repeats: int,
     neighbours: int,
+    failed: list[str],
     announce: Announce,
 ) -> Results:
     from infra.apps.bench import freshness, imports, reads, rounds, verify
@@ -76,33 +82,46 @@ def _measure(
     from infra.apps.bench.writes import components, post, rollup
     from infra.apps.train.needs import check_installed
 
-    made = Results()
     if "reads" in chosen:  # a missing package is reported before anything is measured
         check_installed()
     generator = _generator(chosen, data_dir, scratch)
+    steps: dict[str, Callable[[], Any]] = {
+        "verified": lambda: verify.measure(scratch / "verify", repeats, announce),
+        "rollup": lambda: rollup.measure(repeats, announce),
+        "imports": lambda: imports.measure(scratch / "import", repeats, announce),
+    }
     if set(chosen) & set(rounds.ONE_LOG):
-        measured = rounds.measure(scratch / "replay", chosen, repeats, announce)
-        made = made._replace(rounds=measured)
-    if "verify" in chosen:
-        made = made._replace(verified=verify.measure(scratch / "verify", repeats, announce))
-    if generator and "post" in chosen:
-        posts = post.measure(scratch / "post", generator, seconds, repeats, announce)
-        made = made._replace(posts=posts)
-    if generator and "freshness" in chosen:
-        fresh = freshness.freshness(
-            scratch / "freshness", generator, seconds, repeats, neighbours, announce
-        )
-        made = made._replace(fresh=fresh)
-    if generator and "cpu" in chosen:
-        by_component = components.measure(scratch / "cpu", generator, seconds, repeats, announce)
-        made = made._replace(components=by_component)
-    if "rollup" in chosen:
-        made = made._replace(rollup=rollup.measure(repeats, announce))
-    if generator and "reads" in chosen:
-        of_reads = reads.reads(scratch / "reads", generator, seconds, repeats, neighbours, announce)
-        made = made._replace(reads=of_reads)
-    if "import" in chosen:
-        made = made._replace(imports=imports.measure(scratch / "import", repeats, announce))
+        replay = scratch / "replay"
+        steps["rounds"] = lambda: rounds.measure(replay, chosen, repeats, announce)
+    if generator:
+        each = (generator, seconds, repeats)
+        steps |= {
+            "posts": lambda: post.measure(scratch / "post", *each, announce),
+            "fresh": lambda: freshness.freshness(
+                scratch / "freshness", *each, neighbours, announce
+            ),
+            "components": lambda: components.measure(scratch / "cpu", *each, announce),
+            "reads": lambda: reads.reads(scratch / "reads", *each, neighbours, announce),
+        }
+    wanted = dict.fromkeys(field for name, field in RESULT.items() if name in chosen)
+    return Results(**measured({name: steps[name] for name in wanted}, failed, announce))
+
+
+def measured(
+    steps: Mapping[str, Callable[[], Any]], failed: list[str], announce: Announce
+) -> dict[str, Any]:
+    """What each step gives, by its name. A step that measures nothing is left out, and `failed` gets its
+    sentence: the others go on, since all of them take a while."""
+    from infra.apps.bench.load import NotMeasured
+    from infra.apps.bench.rate import NeverHeld
+
+    made = {}
+    for name, step in steps.items():
+        try:
+            made[name] = step()
+        except (NotMeasured, NeverHeld) as error:
+            failed.append(str(error))
+            announce(f"not measured: {error}")
     return made
 
 

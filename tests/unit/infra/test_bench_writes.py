@@ -11,6 +11,7 @@ import pytest
 
 from infra.apps.bench import cpu
 from infra.apps.bench.load import NotMeasured
+from infra.apps.bench.run import measured
 from infra.apps.bench.services import busy_loops, logged
 from infra.apps.bench.writes import rollup
 from infra.apps.bench.writes.batches import Batches, of_log
@@ -68,6 +69,17 @@ def test_an_entry_is_applied_to_tables_that_have_listed_every_item() -> None:
     assert tables.positions == [1 + 3 * rollup.EVENTS]
     assert (len(tables.items), tables.waiting.ids) == (50, 0)
     assert (tables.popularity.sums[:, 0] > 0).sum() > 1
+
+
+def test_a_benchmark_without_a_figure_does_not_end_the_others() -> None:
+    def nothing() -> float:
+        raise NotMeasured("too many requests failed")
+
+    failed, said = list[str](), list[str]()
+    made = measured({"posts": nothing, "rollup": lambda: {"50": [1.0]}}, failed, said.append)
+    assert made == {"rollup": {"50": [1.0]}}
+    assert failed == ["too many requests failed"]
+    assert said == ["not measured: too many requests failed"]
 
 
 def test_busy_loops_use_cpu_and_end() -> None:

@@ -76,7 +76,7 @@ def measure(
     return Posts(rounds, posts, bare)
 
 
-class _Edge:
+class _OneWorker:
     """One serving process, its broker, and a bare route; each request is sent by the generator."""
 
     def __init__(
@@ -130,7 +130,7 @@ class _Edge:
 
 
 def _best(
-    edge: _Edge,
+    edge: _OneWorker,
     send: Callable[[float], dict[str, Any]],
     cost_us: float,
     what: str,
@@ -150,7 +150,7 @@ def _best(
 @contextmanager
 def _edge(
     folder: Path, generator: Generator, seconds: float, announce: Announce
-) -> Iterator[_Edge]:
+) -> Iterator[_OneWorker]:
     source = catalogue()._replace(ratings=())
     with home.claimed(folder) as directory:
         # another program may begin on the default port at this moment, and share it
@@ -168,4 +168,4 @@ def _edge(
                 name: services.children[of].pid or 0
                 for name, of in (("edge", "serving"), ("broker", "broker"))
             }
-            yield _Edge(generator, planned, bare, pids, seconds, source)
+            yield _OneWorker(generator, planned, bare, pids, seconds, source)
