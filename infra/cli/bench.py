@@ -56,7 +56,7 @@ def bench_command(
     data_dir: Path,
     as_json: bool,
 ) -> None:
-    """Measure the loop on this machine, from the log to reads. About 20 minutes.
+    """Measure the loop on this machine, from the log to reads. About 25 minutes.
 
     The bench starts a broker and a Redis of its own in a temporary folder and removes them at the end; it
     ignores KAFKA_BOOTSTRAP and REDIS_URL. A figure is the median over --repeats, printed with its least and
@@ -69,6 +69,8 @@ def bench_command(
     verify     compare a live system with its log: a sample of people, every table
     post       a single POST on one worker, at 300/s without reads, beside a bare route of FastAPI and a
                bare guarded one: CPU; and the best rate with p99 below 100 ms
+    door       attacks on one worker (half-sent heads, slow bodies, endless headers, a URL of 32 MB): p99 of
+               other requests beside each, and the memory that it takes
     freshness  from a POST's first byte to a read that includes it, at 1,000 and 5,000 events/s, alone
                and beside busy loops; by stage (POST, commit, read)
     cpu        CPU by component: without work, and at 1,000 POSTs/s that nobody reads

@@ -24,6 +24,7 @@ from infra.apps.bench.services import SERVICES, up, wait
 from infra.apps.bench.steady import BARE_PATH
 from infra.local import home
 from infra.local.plan import plan
+from infra.local.services import free_port
 
 RATE_PER_S: Final = 100.0
 CONNECTIONS: Final = 500
@@ -60,7 +61,8 @@ def measure(
     """Each attack, `repeats` times. Errors: `NotMeasured`, also where one of the others gets an error."""
     found: dict[str, list[Besieged]] = {name: [] for name in ATTACKS}
     with home.claimed(folder) as directory:
-        planned = plan(directory, {}, workers=1)
+        # another program may begin on the default port at this moment, and share it
+        planned = plan(directory, {}, workers=1, port=free_port())
         with up(planned, (*SERVICES, "serving")) as services:
             wait(services, lambda: services.was_ready, "broker, Redis and serving are not ready")
             pids = {

@@ -40,6 +40,8 @@ FRESHNESS: Final = {
     "5000": Figure("freshness p99 at 5,000 events/s", 300, 150, True, "ms"),
 }
 """By the name of the load."""
+ATTACK_P99: Final = Figure("p99 beside an attack on the door, of that alone", 150, 150, True, "%")
+ATTACK_MEMORY: Final = Figure("memory that an attack on the door takes", 20, 20, True, "MB")
 READS_P95: Final = Figure("reads p95 at 300/s, everything on", 20, 8, True, "ms")
 
 FIGURES: Final = (
@@ -49,6 +51,8 @@ FIGURES: Final = (
     VERIFY,
     POST_RATIO,
     SINGLE_POSTS,
+    ATTACK_P99,
+    ATTACK_MEMORY,
     *FRESHNESS.values(),
     READS_P95,
     Figure("reads, everything on, best rate with p95 < 50 ms", 600, 1_500, False, "requests/s"),

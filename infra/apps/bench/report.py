@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any, Final, NamedTuple
 
 from infra.apps.bench import report_rounds
+from infra.apps.bench.door import Besieged
 from infra.apps.bench.figures import FIGURES, READS_P95, VERIFY, Row, row
 from infra.apps.bench.freshness import FreshRuns
 from infra.apps.bench.imports import Imports
@@ -40,6 +41,7 @@ class Results(NamedTuple):
     rounds: Rounds | None = None
     verified: Sequence[Verified] | None = None
     posts: Posts | None = None
+    attacks: Mapping[str, Sequence[Besieged]] | None = None
     fresh: FreshRuns | None = None
     components: Components | None = None
     rollup: Mapping[str, Sequence[float]] | None = None

@@ -21,6 +21,7 @@ RESULT: Final = {
     "rebuild": "rounds",
     "verify": "verified",
     "post": "posts",
+    "door": "attacks",
     "freshness": "fresh",
     "cpu": "components",
     "rollup": "rollup",
@@ -29,7 +30,7 @@ RESULT: Final = {
 }
 """Benchmark -> the field of `report.Results` that it fills."""
 BENCHMARKS: Final = tuple(RESULT)
-LOADED: Final = {"post", "freshness", "cpu", "reads"}
+LOADED: Final = {"post", "door", "freshness", "cpu", "reads"}
 """Benchmarks under the load generator."""
 NEIGHBOURS: Final = 2
 REPORT: Final = "loop.json"
@@ -77,7 +78,7 @@ def _measure(
     failed: list[str],
     announce: Announce,
 ) -> Results:
-    from infra.apps.bench import freshness, imports, reads, rounds, verify
+    from infra.apps.bench import door, freshness, imports, reads, rounds, verify
     from infra.apps.bench.report import Results
     from infra.apps.bench.writes import components, post, rollup
     from infra.apps.train.needs import check_installed
@@ -97,6 +98,7 @@ def _measure(
         each = (generator, seconds, repeats)
         steps |= {
             "posts": lambda: post.measure(scratch / "post", *each, announce),
+            "attacks": lambda: door.measure(scratch / "door", *each, announce),
             "fresh": lambda: freshness.freshness(
                 scratch / "freshness", *each, neighbours, announce
             ),

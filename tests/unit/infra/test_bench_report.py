@@ -14,6 +14,7 @@ import pytest
 
 from infra.apps.bench import cpu, report
 from infra.apps.bench.audience import WrittenLog
+from infra.apps.bench.door import Besieged
 from infra.apps.bench.figures import FIGURES, REBUILD, Figure, grade
 from infra.apps.bench.freshness import Fresh, FreshRuns
 from infra.apps.bench.imports import Imported, Imports
@@ -105,7 +106,11 @@ IMPORTS = Imports(
     140_000_000,
     1_000_000,
 )
-WHOLE = Results(ROUNDS, VERIFIED, POSTS, FRESH, COMPONENTS, ROLLUP, READS, IMPORTS)
+ATTACKS = {
+    "an endless header": [Besieged(2.0, p99, 0.5, 6_000_000) for p99 in (2.2, 2.6, 2.4)],
+    "500 slow bodies": [Besieged(2.0, 2.1, 0.1, 9_000_000)],
+}
+WHOLE = Results(ROUNDS, VERIFIED, POSTS, ATTACKS, FRESH, COMPONENTS, ROLLUP, READS, IMPORTS)
 
 
 def test_the_report_has_exactly_the_promised_shape() -> None:
@@ -251,6 +256,8 @@ def test_the_table_shows_median_noise_and_mark() -> None:
         ("45,000", "floor"),
         ("110", "floor"),
         ("2,400", "floor"),
+        ("120", "aim"),
+        ("9.0", "aim"),
         ("130", "floor"),
         ("280", "floor"),
         ("7.0", "aim"),
@@ -262,7 +269,7 @@ def test_the_table_shows_median_noise_and_mark() -> None:
         ("140", "aim"),
     ]
     assert [row.noise for row in rows[:2]] == ["70,000 to 90,000", "2.9 to 10.0"]
-    assert (rows[0].floor, rows[8].floor) == ("≥ 30,000", "≤ 20.0")
+    assert (rows[0].floor, rows[10].floor) == ("≥ 30,000", "≤ 20.0")
     assert all(
         figure.unit in row.name and row.name.startswith(figure.name)
         for row, figure in zip(rows, FIGURES, strict=True)
@@ -290,6 +297,7 @@ def test_remarks_name_the_ceilings() -> None:
     )
     assert "11.0/130.0 ms (p50/p99), beside busy loops 45.0/250.0 ms (p50/p99); of another" in said
     assert "Records a batch: 4.0 in the log, 9.0 in people." in said
+    assert "an endless header 2.0 to 2.4 ms, 6.0 MB; 500 slow bodies 2.0 to 2.1 ms, 9.0 MB." in said
     assert "cost 620 µs of CPU an event: edge 400, people 220." in said
     assert "95 µs with 10,000 items and 5,200 µs with 1,000,000 items" in said
     assert "Reads at 300/s beside busy loops: p95 30.0 ms" in said

@@ -10,6 +10,12 @@ def remarks(report: Mapping[str, Any]) -> Iterator[str]:
     """Of what ran."""
     if report["post"]:
         yield _post(report)
+    if attacks := report.get("door"):
+        each = "; ".join(
+            f"{name} {it['alone_ms']:.1f} to {it['p99_ms']:.1f} ms, {it['grown'] / 1e6:.1f} MB"
+            for name, it in attacks.items()
+        )
+        yield f"p99 of others, alone and beside an attack on the door, and the memory it takes: {each}."
     for name in ("1000", "5000"):
         if load := (report.get("freshness") or {}).get(name):
             yield _freshness(report, name, load)

@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from infra.apps.bench.figures import FRESHNESS, POST_RATIO, SINGLE_POSTS, Row, row
+from infra.apps.bench import door
+from infra.apps.bench.figures import (
+    ATTACK_MEMORY,
+    ATTACK_P99,
+    FRESHNESS,
+    POST_RATIO,
+    SINGLE_POSTS,
+    Row,
+    row,
+)
 from infra.apps.bench.freshness import BESIDE, EVENT_LOADS, Fresh, FreshRuns
 from infra.apps.bench.steady import Steady
 
@@ -34,6 +43,8 @@ def report(results: Results) -> dict[str, Any]:
     made: dict[str, Any] = dict.fromkeys(KEYS)
     if results.posts:
         made |= _posts(results.posts)
+    if results.attacks:
+        made["door"] = _attacks(results.attacks)
     if results.components:
         made |= _components(results.components)
     if results.rollup:
@@ -65,10 +76,17 @@ def freshness_details(fresh: FreshRuns) -> dict[str, Any]:
 
 
 def rows(results: Results) -> Iterator[Row]:
-    """The figures of POSTs and freshness that were measured."""
+    """The figures of POSTs, the door and freshness that were measured. Of the door: the worst attack's, with
+    the least and the most of all attacks."""
     if posts := results.posts:
         yield row(POST_RATIO, [100 * it.post / it.fastapi for it in posts.rounds])
         yield row(SINGLE_POSTS, [it.reached for it in posts.best])
+    if results.attacks:
+        worst = [door.medians(runs) for runs in results.attacks.values()]
+        ratios = [100 * it.p99_ms / it.alone_ms for it in worst]
+        yield row(ATTACK_P99, ratios, max(ratios))
+        memory = [it.grown / 1e6 for it in worst]
+        yield row(ATTACK_MEMORY, memory, max(memory))
     if results.fresh:
         for name, figure in FRESHNESS.items():
             yield row(figure, [it.p99 for it in results.fresh.runs[name]])
@@ -106,6 +124,11 @@ def _posts(posts: Posts) -> dict[str, Any]:
             "best": [it._asdict() for it in posts.best],
         },
     }
+
+
+def _attacks(attacks: Mapping[str, Sequence[door.Besieged]]) -> dict[str, Any]:
+    """By attack, the medians of its runs."""
+    return {name: door.medians(runs)._asdict() for name, runs in attacks.items()}
 
 
 def _components(components: Components) -> dict[str, Any]:
