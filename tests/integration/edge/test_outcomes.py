@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
+from kafka.protocol.metadata import ApiVersionsRequest
 
 from infra.settings import Settings
 from schemas.record import Record
@@ -20,6 +23,8 @@ from serving.log.writes import Writes
 from serving.metrics import Metrics
 from tests.integration.edge.test_append import limit_batches, logged, record
 from tests.support.outage import Broker
+from tests.support.scripted_broker import Exchange, ScriptedBroker
+from tests.support.writers import until
 
 HEADERS = (("a", b"1"),)
 SECONDS = 60.0
@@ -189,3 +194,30 @@ def test_too_many_records_are_not_taken(
 
     asyncio.run(main())
     assert sorted(logged(settings)[0]) == [0, 1, 2, 3]
+
+
+def test_every_connection_is_kept_alive_between_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader that is asked for no records is asked something else."""
+    monkeypatch.setattr("serving.log.producer.KEEP_ALIVE_SECONDS", 0.0)
+
+    async def main() -> None:
+        async with ScriptedBroker(tmp_path / "broker", 2).listening() as broker:
+            broker.leader_of = lambda partition: 1 + partition % 2
+            settings = Settings(kafka_bootstrap=broker.bootstrap, data_dir=tmp_path / "data")
+            async with submitting(settings) as it:
+                asked: Counter[int] = Counter()
+
+                async def count(exchange: Exchange) -> None:
+                    asked[exchange.node] += 1
+                    await exchange.answer()
+
+                broker.always[ApiVersionsRequest.API_KEY] = count
+                await until(lambda: min(asked[1], asked[2]) > 1, SECONDS)
+                for number in range(20):
+                    it.submit(number, partition=0)
+                await it.come(20)
+                assert all(each.offsets is not None for each in it.outcomes.values())
+
+    asyncio.run(main())

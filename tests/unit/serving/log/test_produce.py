@@ -16,7 +16,7 @@ from serving.log.produce import Result
 PLACES = st.dictionaries(
     st.tuples(st.sampled_from(["events", "items", "ü"]), st.integers(0, 9)),
     st.tuples(st.integers(-1, 90), st.integers(-1, 2**62), st.binary(max_size=9)),
-    max_size=8,
+    max_size=5,
 )
 Places = dict[tuple[str, int], tuple[int, int, bytes]]
 

@@ -20,13 +20,13 @@ from serving.log.record_batch import (
 )
 
 NOW = 1_700_000_000_000
-HEADERS = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=70)), max_size=3).map(tuple)
+HEADERS = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=70)), max_size=2).map(tuple)
 RECORDS = st.builds(Record, st.binary(max_size=70), st.just(0), st.binary(max_size=300), HEADERS)
 # a clock may be set back
 GROUPS = st.lists(
-    st.tuples(st.lists(RECORDS, min_size=1, max_size=5), st.integers(NOW - 10**7, NOW + 10**7)),
+    st.tuples(st.lists(RECORDS, min_size=1, max_size=3), st.integers(NOW - 10**7, NOW + 10**7)),
     min_size=1,
-    max_size=4,
+    max_size=3,
 )
 PRODUCERS = st.builds(ProducerId, st.integers(0, 2**63 - 1), st.integers(0, 2**15 - 1))
 
