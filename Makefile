@@ -23,7 +23,7 @@ help:
 	@echo "make bench   the figures, as a table and .freshet/bench/loop.json"
 	@echo "make lint    formatting, types, import contracts"
 	@echo "make chaos   RUNS=1 seeded runs of a system under faults, into .freshet/chaos/report.json"
-	@echo "             (SECONDS=45 of traffic at RATE=2000 events/s, SEED= of the first, BROKER=kafka)"
+	@echo "             (SECONDS=45 of traffic at RATE=2000 events/s, SEED= of the first, BROKER=kafka or kafka3)"
 	@echo "make up      run broker, Redis, flows and serving here, until Ctrl-C"
 	@echo "make kafka   Apache Kafka in the foreground, on KAFKA_PORT=9092 (Java 17 and Maven)"
 

@@ -207,6 +207,12 @@ def main() -> int:
         metavar="HOST:PORT",
         help="the address for clients, where it is not the listening one: behind a proxy, say",
     )
+    parser.add_argument(
+        "--member",
+        type=NodeIdentity.parse,
+        metavar="ID/PORT,PORT,.../CLUSTER",
+        help="its place in a cluster: its id from 1, the ports of all controllers, the cluster's id",
+    )
     arguments = parser.parse_args()
     if arguments.data.parent == DEFAULT_DIR:
         prepare_folder(DEFAULT_DIR)
@@ -220,7 +226,7 @@ def main() -> int:
         print(f"fetching Apache Kafka {VERSION} with Maven, once (43 MB)", file=sys.stderr)
     address = arguments.advertised
     extra = {"advertised.listeners": f"PLAINTEXT://{address}"} if address else {}
-    node = ApacheKafka(arguments.data, arguments.port, extra)
+    node = ApacheKafka(arguments.data, arguments.port, extra, member=arguments.member)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         print(f"KAFKA_BOOTSTRAP={node.start()}", flush=True)

@@ -74,6 +74,15 @@ class NodeIdentity(NamedTuple):
     controllers: tuple[int, ...]
     cluster: str
 
+    @classmethod
+    def parse(cls, text: str) -> NodeIdentity:
+        """Of what `str` gives. Errors: ValueError."""
+        number, ports, cluster = text.split("/")
+        return cls(int(number), tuple(map(int, ports.split(","))), cluster)
+
+    def __str__(self) -> str:
+        return f"{self.id}/{','.join(map(str, self.controllers))}/{self.cluster}"
+
 
 class SaslTls(NamedTuple):
     """Clients come by SASL (PLAIN or SCRAM-SHA-512) over TLS. `certificate`: a PEM file with a private key

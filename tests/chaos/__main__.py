@@ -12,6 +12,7 @@ from infra.local.find import DEFAULT_DIR
 from tests.chaos.report import Run, table, write
 from tests.chaos.run import Options, run
 from tests.chaos.schedule import SLOT_SECONDS
+from tests.chaos.world import BROKERS
 
 
 def main() -> int:
@@ -21,8 +22,7 @@ def main() -> int:
     if arguments.directory.parent == DEFAULT_DIR:
         home.prepare_folder(DEFAULT_DIR)
     directory: Path = arguments.directory.resolve()
-    apache = arguments.broker == "kafka"
-    options = Options(arguments.seconds, arguments.rate, apache, arguments.slot)
+    options = Options(arguments.seconds, arguments.rate, arguments.broker, arguments.slot)
     runs: list[Run] = []
     for seed in range(first, first + arguments.runs):
         made = run(seed, directory / str(seed), options, lambda line: print(line, flush=True))
@@ -42,7 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--slot", type=float, default=SLOT_SECONDS, help="from fault to fault, s")
     parser.add_argument("--rate", type=float, default=2000.0, help="events a second")
     parser.add_argument("--seed", type=int, help="of the first run  [default: any]")
-    parser.add_argument("--broker", choices=("embedded", "kafka"), default="embedded")
+    parser.add_argument("--broker", choices=tuple(BROKERS), default="embedded")
     parser.add_argument("--directory", type=Path, default=Path(".freshet/chaos"))
     return parser.parse_args()
 

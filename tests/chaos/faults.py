@@ -67,12 +67,13 @@ class Conductor:
     def conduct(self, fault: Fault, began: float) -> Felt:
         """Waits for the fault's time, does it, and returns after the recovery or after `LIMIT`."""
         time.sleep(max(0.0, began + fault.at - time.monotonic()))
+        kind = fault.kind._replace(targets=self._world.processes(fault.kind.targets))
         started = time.monotonic()
-        self._ways[fault.kind.how](fault.kind)
+        self._ways[kind.how](kind)
         ended = time.monotonic()
-        recovery, lacked = self._recovery(ended, "lake" in fault.kind.targets)
+        recovery, lacked = self._recovery(ended, "lake" in kind.targets)
         return Felt(
-            kind=fault.kind.name,
+            kind=kind.name,
             at=round(started - began, 2),
             lasted_s=round(ended - started, 2),
             recovery_s=recovery,

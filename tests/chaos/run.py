@@ -21,7 +21,7 @@ from tests.chaos.report import Run
 from tests.chaos.schedule import SLOT_SECONDS, schedule
 from tests.chaos.sender import Sender
 from tests.chaos.watch import Watch
-from tests.chaos.world import World, world
+from tests.chaos.world import BROKERS, World, world
 
 SENDERS: Final = 4
 FINISH_SECONDS: Final = 20.0
@@ -30,11 +30,12 @@ DOUBLED: Final = ("doubled", "links_merged_twice")
 
 
 class Options(NamedTuple):
-    """`rate`: events a second, all senders together; `slot`: seconds from one fault to the next."""
+    """`rate`: events a second, all senders together; `broker`: one of `BROKERS`; `slot`: seconds from one
+    fault to the next."""
 
     seconds: float = 45.0
     rate: float = 2000.0
-    apache: bool = False
+    broker: str = "embedded"
     slot: float = SLOT_SECONDS
 
 
@@ -44,9 +45,9 @@ def run(
     """`directory` goes where all is well; else it is kept, and `logs` names it."""
     shutil.rmtree(directory, ignore_errors=True)
     begun = time.monotonic()
-    made = Run(seed=seed, broker="Apache Kafka" if options.apache else "embedded")
+    made = Run(seed=seed, broker=BROKERS[options.broker])
     try:
-        with world(directory, apache=options.apache) as system:
+        with world(directory, options.broker) as system:
             say(f"seed {seed}: up after {time.monotonic() - begun:.1f} s, logs in {directory}")
             _live(system, made, options, say)
     except Exception as error:  # named in the report, and the run has failed

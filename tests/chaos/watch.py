@@ -13,6 +13,7 @@ from kafka.protocol.api_header import ResponseClassRegistry
 from kafka.protocol.consumer import ListOffsetsRequest
 
 from infra.kafka.names import broker_name
+from infra.kafka.reachable import addresses
 from infra.lake.reader import Lake
 from infra.settings import Settings
 from schemas.keys import PLAIN
@@ -31,8 +32,10 @@ class Watch:
     """`direct`: settings that name broker and Redis themselves; `settings`: the system's."""
 
     def __init__(self, direct: Settings, settings: Settings) -> None:
-        host, _, port = direct.kafka_bootstrap.rpartition(":")
-        self._broker, self._partitions = (host, int(port)), range(settings.partitions)
+        self._brokers, self._partitions = (
+            addresses(direct.kafka_bootstrap.split(",")),
+            range(settings.partitions),
+        )
         self._settings = settings
         self.redis: Any = redis.Redis.from_url(
             direct.redis_url, protocol=2, socket_timeout=SECONDS, socket_connect_timeout=SECONDS
@@ -53,10 +56,16 @@ class Watch:
         request: Any = ListOffsetsRequest(
             replica_id=-1, isolation_level=0, topics=[row(name=name, partitions=cells)]
         )
-        answer = self._ask(request, 5).topics[0].partitions
-        if any(it.error_code for it in answer):
-            raise ValueError("the broker does not know yet")
-        return {it.partition_index: it.offset for it in answer}
+        found: dict[int, int] = {}
+        for broker in self._brokers:  # of several each knows of the partitions that it leads
+            with contextlib.ExitStack() as stack:
+                if len(self._brokers) > 1:
+                    stack.enter_context(contextlib.suppress(OSError))
+                answer = self._ask(broker, request, 5).topics[0].partitions
+                found |= {it.partition_index: it.offset for it in answer if not it.error_code}
+        if len(found) < len(wanted):
+            raise ValueError("no broker knows yet")
+        return found
 
     def folded(self) -> dict[int, int]:
         """By partition, the offset up to which people's state is folded."""
@@ -113,10 +122,10 @@ class Watch:
             return end - sum(self.folded().values()), end - sum(self.added().values())
         return None
 
-    def _ask(self, request: Any, version: int) -> Any:
+    def _ask(self, broker: tuple[str, int], request: Any, version: int) -> Any:
         request.API_VERSION = version
         request.with_header(1, "chaos")
-        with socket.create_connection(self._broker, SECONDS) as peer:
+        with socket.create_connection(broker, SECONDS) as peer:
             peer.sendall(bytes(request.encode(header=True, framed=True)))
             (size,) = struct.unpack(">i", _exactly(peer, 4))
             frame = _exactly(peer, size)

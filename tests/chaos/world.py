@@ -10,13 +10,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from infra.local import services
+from infra.local.apache_kafka import cluster_id
 from infra.local.forkserver import ForkServer
+from infra.local.kafka_properties import NodeIdentity
 from infra.local.plan import FRESHET, child_environment
 from infra.local.supervisor import Program, Supervisor
 from infra.local.system import System, running
@@ -24,7 +28,13 @@ from infra.settings import Settings
 from infra.signals import die_with_parent
 from tests.chaos.proxy import HOST, Proxies
 
-SERVICES: Final = ("broker", "redis")
+BROKERS: Final = {
+    "embedded": "embedded",
+    "kafka": "Apache Kafka",
+    "kafka3": "three nodes of Apache Kafka",
+}
+"""What may stand behind "broker" -> how a report calls it."""
+APACHE_KAFKA: Final = (sys.executable, "-m", "infra.local.apache_kafka")
 PRELOAD_BROKER: Final = (
     "infra.broker.server",
     "infra.broker.node",
@@ -47,6 +57,7 @@ class World:
     def __init__(self, system: System, keeper: Supervisor, proxies: Proxies, direct: Settings):
         self.system, self.proxies, self.direct = system, proxies, direct
         self._keeper = keeper
+        self._nodes = cycle(name for name in keeper.children if name != "redis")
         self._zombies: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -57,9 +68,13 @@ class World:
     def logs(self) -> Path:
         return self.system.directory / "logs"
 
+    def processes(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """`targets`, with a process in the place of "broker": of several nodes the next one."""
+        return tuple(next(self._nodes) if name == "broker" else name for name in targets)
+
     def pids(self, name: str) -> list[int]:
         """Of the processes of a name that run now."""
-        if name not in SERVICES:
+        if name not in self._keeper.children:
             return self.system.pids(name)
         pid = self._keeper.children[name].pid
         return (_children(pid) or [pid]) if pid else []
@@ -114,26 +129,25 @@ class World:
 
 
 @contextlib.contextmanager
-def world(directory: Path, *, apache: bool = False) -> Iterator[World]:
-    """Everything is up and answers. Errors: RuntimeError, `services.NoService`.
+def world(directory: Path, broker: str = "embedded") -> Iterator[World]:
+    """Everything is up and answers. `broker`: one of `BROKERS`. Errors: RuntimeError, `services.NoService`.
 
     Call it from the main thread.
     """
     directory.mkdir(parents=True, exist_ok=True)
     directory = directory.resolve()
-    ports = {name: (services.free_port(), services.free_port()) for name in SERVICES}
+    brokers = ("broker-1", "broker-2", "broker-3") if broker == "kafka3" else ("broker",)
+    ports = {name: (services.free_port(), services.free_port(2)) for name in (*brokers, "redis")}
     direct = Settings(
-        kafka_bootstrap=f"{HOST}:{ports['broker'][1]}",
+        kafka_bootstrap=",".join(f"{HOST}:{ports[name][1]}" for name in brokers),
         redis_url=f"redis://{HOST}:{ports['redis'][1]}/0",
         data_dir=directory,
     )
     proxies = Proxies(ports)
     try:
         with (
-            _kept(_programs(directory, ports, apache), directory) as keeper,
-            running(
-                directory / "system", environment=_environment(ports, direct), seconds=90
-            ) as system,
+            _kept(_programs(directory, ports, broker), directory) as keeper,
+            running(directory / "system", environment=_environment(ports), seconds=90) as system,
         ):
             made = World(system, keeper, proxies, direct)
             try:
@@ -144,26 +158,33 @@ def world(directory: Path, *, apache: bool = False) -> Iterator[World]:
         proxies.close()
 
 
-def _environment(ports: Mapping[str, tuple[int, int]], direct: Settings) -> dict[str, str]:
+def _environment(ports: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+    brokers = (front for name, (front, _) in ports.items() if name != "redis")
     return {
-        "KAFKA_BOOTSTRAP": f"{HOST}:{ports['broker'][0]}",
+        "KAFKA_BOOTSTRAP": ",".join(f"{HOST}:{front}" for front in brokers),
         "REDIS_URL": f"redis://{HOST}:{ports['redis'][0]}/0",
         **KEEP,
     }
 
 
-def _programs(directory: Path, ports: Mapping[str, tuple[int, int]], apache: bool) -> list[Program]:
-    (front, broker), (_, redis) = ports["broker"], ports["redis"]
-    for name in ("broker", "redis", "logs"):
+def _programs(directory: Path, ports: Mapping[str, tuple[int, int]], broker: str) -> list[Program]:
+    for name in (*ports, "logs"):
         (directory / name).mkdir(exist_ok=True)
-    advertised = ["--advertised", f"{HOST}:{front}"]
-    command = [*services.broker_command(broker, directory / "broker"), *advertised]
-    if apache:
-        data = ["--data", str(directory / "broker"), "--port", str(broker)]
-        command = [sys.executable, "-m", "infra.local.apache_kafka", *data, *advertised]
+    brokers = {name: its for name, its in ports.items() if name != "redis"}
+    controllers, cluster = tuple(port + 1 for _, port in brokers.values()), cluster_id()
+    nodes = []
+    for number, (name, (front, port)) in enumerate(brokers.items(), 1):
+        command = services.broker_command(port, directory / name)
+        if broker != "embedded":
+            data = ["--data", str(directory / name), "--port", str(port)]
+            member = str(NodeIdentity(number, controllers, cluster))
+            command = [*APACHE_KAFKA, *data, "--member", member]
+        command = [*command, "--advertised", f"{HOST}:{front}"]
+        nodes.append(Program(name, command, ready=partial(services.port_answers, port)))
+    redis = ports["redis"][1]
     url = f"redis://{HOST}:{redis}/0"
     return [
-        Program("broker", command, ready=lambda: services.port_answers(broker)),
+        *nodes,
         Program(
             "redis",
             services.redis_command(redis, directory / "redis"),
@@ -184,9 +205,9 @@ def _kept(programs: Sequence[Program], directory: Path) -> Iterator[Supervisor]:
         try:
             keeper.run(stop)
         finally:
-            pid = keeper.children["broker"].pid
-            for child in _children(pid) if pid else ():
-                os.kill(child, signal.SIGKILL)  # it would outlive its parent
+            for it in keeper.children.values():
+                for child in _children(it.pid) if it.pid else ():
+                    os.kill(child, signal.SIGKILL)  # it would outlive its parent
             keeper.stop()
 
     thread = threading.Thread(target=keep, name="keeper")
