@@ -31,6 +31,15 @@ async def half(exchange: Exchange) -> None:
     exchange.hang_up()
 
 
+async def half_and_no_more(exchange: Exchange) -> None:
+    data = exchange.frame(await exchange.perform())
+    exchange.write(data[: len(data) // 2])
+
+
+async def silent(exchange: Exchange) -> None:
+    """Nothing is done, and no answer comes."""
+
+
 async def twice(exchange: Exchange) -> None:
     exchange.write(2 * exchange.frame(await exchange.perform()))
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import re
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -69,6 +68,24 @@ def on_reconnect(api: int, *steps: Step) -> Play:
     async def play(broker: ScriptedBroker, writers: Writers) -> None:
         broker.script[api].extend(steps)
         await answers(broken.refused_with(59))(broker, writers)
+
+    return play
+
+
+def on_metadata(*steps: Step) -> Play:
+    """As `on_reconnect`, of requests for metadata of topics: others only ask whether a broker is one."""
+
+    async def play(broker: ScriptedBroker, writers: Writers) -> None:
+        waiting = deque(steps)
+
+        async def step(exchange: Exchange) -> None:
+            chosen = waiting.popleft() if exchange.request.topics and waiting else Exchange.answer
+            await chosen(exchange)
+
+        broker.always[METADATA] = step
+        await answers(broken.refused_with(59))(broker, writers)
+        await writers.settle(SECONDS)
+        assert not waiting
 
     return play
 
@@ -156,6 +173,7 @@ CASES: Final[dict[str, Case]] = {
     "old-epoch": Case(answers(broken.refused_with(47)), "this producer"),
     "fenced": Case(answers(broken.refused_with(90)), "this producer"),
     "unknown-producer": Case(answers(broken.refused_with(59)), "this producer"),
+    "duplicate": Case(answers(broken.refused_with(46)), "the broker fails"),
     "disk": Case(answers(broken.refused_with(56)), "leader has moved"),
     "of-no-name": Case(answers(broken.refused_with(-1)), "the broker fails"),
     "of-the-future": Case(answers(broken.refused_with(999)), "the broker fails"),
@@ -170,16 +188,20 @@ CASES: Final[dict[str, Case]] = {
     "init-garbage": Case(on_reconnect(INIT, broken.of_garbage), "this producer"),
     "init-forbidden": Case(on_reconnect(INIT, broken.failed_with(31)), "this producer"),
     "init-silent": Case(silent_as_it_reconnects, "this producer"),
-    "metadata-half": Case(on_reconnect(METADATA, broken.half), "this producer"),
-    "metadata-garbage": Case(on_reconnect(METADATA, broken.of_garbage), "this producer"),
-    "no-leaders": Case(on_reconnect(METADATA, *[broken.without_leaders] * 2), "this producer"),
-    "leaders-unknown": Case(
-        on_reconnect(METADATA, broken.with_leaders_that_are_no_brokers), "this producer"
-    ),
-    "leaders-closed": Case(
-        on_reconnect(METADATA, broken.with_leaders_behind_a_closed_port), "this producer"
-    ),
+    "metadata-half": Case(on_metadata(broken.half), "this producer"),
+    "metadata-garbage": Case(on_metadata(broken.of_garbage), "this producer"),
+    "no-leaders": Case(on_metadata(*[broken.without_leaders] * 2), "this producer"),
+    "leaders-unknown": Case(on_metadata(broken.with_leaders_that_are_no_brokers), "this producer"),
+    "leaders-closed": Case(on_metadata(broken.with_leaders_behind_a_closed_port), "this producer"),
 }
+
+SLOW: Final[dict[str, Case]] = {
+    "no-answer": Case(answers(broken.silent)),
+    "half-and-no-more": Case(answers(broken.half_and_no_more)),
+    "init-no-answer": Case(on_reconnect(INIT, broken.silent), "can't be used (TimeoutError)"),
+    "metadata-no-answer": Case(on_metadata(broken.silent), "can't be used"),
+}
+"""Cases that last until time is up for an answer."""
 
 _running: contextvars.ContextVar[str] = contextvars.ContextVar("case", default="")
 
@@ -196,30 +218,36 @@ class _ByCase(logging.Handler):
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Result]]:
-    folder, handler = tmp_path_factory.mktemp("broken"), _ByCase()
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    return _run_all(CASES, tmp_path_factory.mktemp("broken"))
+
+
+@pytest.fixture(scope="module")
+def slow_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    return _run_all(SLOW, tmp_path_factory.mktemp("silent"))
+
+
+def _run_all(cases: dict[str, Case], folder: Path) -> dict[str, Result]:
+    handler, logger = _ByCase(), logging.getLogger("freshet")
     errors: list[BaseException | None] = []
 
     async def main() -> None:
         room = asyncio.Semaphore(AT_ONCE)
-        runs = (_run(name, folder / name, room) for name in CASES)
+        runs = (_run(name, case, folder / name, room) for name, case in cases.items())
         errors.extend(await asyncio.gather(*runs, return_exceptions=True))
 
-    logger = logging.getLogger("freshet")
     logger.addHandler(handler)
     try:
         ended(main, 4 * SECONDS)
-        yield {
-            name: Result(error, handler.said[name])
-            for name, error in zip(CASES, errors, strict=True)
-        }
     finally:
         logger.removeHandler(handler)
+    return {
+        name: Result(error, handler.said[name]) for name, error in zip(cases, errors, strict=True)
+    }
 
 
-async def _run(name: str, folder: Path, room: asyncio.Semaphore) -> None:
+async def _run(name: str, case: Case, folder: Path, room: asyncio.Semaphore) -> None:
     _running.set(name)
-    case = CASES[name]
     async with (
         room,
         asyncio.timeout(SECONDS),
@@ -250,9 +278,22 @@ def test_every_append_ends_and_what_is_acknowledged_is_in_the_log(
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_log_says_what_was_wrong_once(name: str, results: dict[str, Result]) -> None:
-    lines = [re.sub(r"[\d.]+ s\b", "", it.getMessage()) for it in results[name].said]
-    wanted = CASES[name].says
-    assert [it for it in lines if wanted in it] if wanted else not lines
-    assert not any(record.exc_info for record in results[name].said)
-    errors = Counter(it.getMessage() for it in results[name].said if it.levelno > logging.WARNING)
+    _check_said(results[name].said, CASES[name].says)
+
+
+def _check_said(said: Sequence[logging.LogRecord], wanted: str) -> None:
+    lines = [it.getMessage() for it in said]
+    assert [it for it in lines if wanted in it] if wanted else not lines, lines
+    assert not any(record.exc_info for record in said)
+    errors = Counter(it.getMessage() for it in said if it.levelno > logging.WARNING)
     assert set(errors.values()) <= {1}
+
+
+@pytest.mark.check
+@pytest.mark.parametrize("name", SLOW)
+def test_no_append_waits_for_an_answer_that_never_comes(
+    name: str, slow_results: dict[str, Result]
+) -> None:
+    if error := slow_results[name].error:
+        raise error
+    _check_said(slow_results[name].said, SLOW[name].says)
