@@ -42,12 +42,8 @@ _MOVED: Final = {
 }
 _REPLICAS: Final = {NotEnoughReplicasError.errno, NotEnoughReplicasAfterAppendError.errno}
 _FORBIDDEN: Final = {TopicAuthorizationFailedError.errno, ClusterAuthorizationFailedError.errno}
-_PRODUCER: Final = {
-    OutOfOrderSequenceNumberError.errno,
-    InvalidProducerEpochError.errno,
-    UnknownProducerIdError.errno,
-    ProducerFencedError.errno,
-}
+_FENCED: Final = {InvalidProducerEpochError.errno, ProducerFencedError.errno}
+_PRODUCER: Final = {*_FENCED, OutOfOrderSequenceNumberError.errno, UnknownProducerIdError.errno}
 AWAY: Final = "the broker is away"
 
 
@@ -62,8 +58,8 @@ class BatchError(NamedTuple):
 class Failure(NamedTuple):
     """`errors`: of the appends that get another one than `NotDurable`. `too_large`: topic -> size of a batch
     of several records that it does not take. `lasts`: the next producer would meet it again, so it is opened
-    after a pause. `keeps_id`: the broker knows the producer's id, so the next one goes on with it. `remedy`:
-    a sentence for who runs it, "" for none."""
+    after a pause. `keeps_id`: no newer epoch fences off the producer's id, so the next one goes on with it.
+    `remedy`: a sentence for who runs it, "" for none."""
 
     why: str = AWAY
     errors: Mapping[PendingAppend, NotDurable] = {}
@@ -89,7 +85,7 @@ def of_batches(failed: Sequence[BatchError]) -> Failure:
         return Failure("a partition's leader has moved", errors)
     if codes & _PRODUCER:
         why = "the broker does not know this producer any more"
-        return Failure(why, errors, keeps_id=False)
+        return Failure(why, errors, keeps_id=not codes & _FENCED)
     return Failure(f"the broker fails ({for_code(min(codes)).__name__})", errors)
 
 

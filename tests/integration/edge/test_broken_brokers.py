@@ -67,7 +67,7 @@ def on_reconnect(api: int, *steps: Step) -> Play:
 
     async def play(broker: ScriptedBroker, writers: Writers) -> None:
         broker.script[api].extend(steps)
-        await answers(broken.refused_with(59))(broker, writers)
+        await answers(broken.refused_with(OLD_EPOCH))(broker, writers)
 
     return play
 
@@ -83,7 +83,7 @@ def on_metadata(*steps: Step) -> Play:
             await chosen(exchange)
 
         broker.always[METADATA] = step
-        await answers(broken.refused_with(59))(broker, writers)
+        await answers(broken.refused_with(OLD_EPOCH))(broker, writers)
         await writers.settle(SECONDS)
         assert not waiting
 
@@ -102,7 +102,7 @@ async def out_of_order(broker: ScriptedBroker, writers: Writers) -> None:
 async def silent_as_it_reconnects(broker: ScriptedBroker, writers: Writers) -> None:
     done = asyncio.Event()
     broker.script[INIT].append(broken.silent_until(done))
-    await answers(broken.refused_with(59))(broker, writers)
+    await answers(broken.refused_with(OLD_EPOCH))(broker, writers)
     assert writers.writes.ready
     done.set()
 
