@@ -10,6 +10,7 @@ APACHE: Final = "the contract on Apache Kafka"
 """Group of the tests on Apache Kafka: a node starts in seconds, and a worker keeps it."""
 LONGEST: Final = (
     "tests/chaos/test_chaos.py",
+    "tests/contract/test_three_nodes.py",
     "tests/system/test_train.py",
     "tests/system/test_rebuild.py",
     "tests/integration/edge/test_edge_spool.py",
@@ -21,6 +22,7 @@ LONGEST: Final = (
     "tests/integration/lake/test_lake_flow.py",
     "tests/flows/test_people_faults.py",
     APACHE,
+    "tests/contract/test_writers.py",
     "tests/system/test_up.py",
     "tests/contract/test_disk.py",
     "tests/integration/lake/test_snapshots.py",
