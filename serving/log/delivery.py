@@ -10,11 +10,11 @@ from itertools import islice
 from typing import Final, Protocol
 
 from infra.backoff import Pauses
+from infra.kafka.produce.errors import NotDurable
 from schemas.headers import Headers
 from schemas.identity import partition_of
 from schemas.record import Record
 from schemas.topics import EVENTS, SLATES
-from serving.log.errors import NotDurable
 from serving.metrics import Metrics
 from serving.spool.segments import Frame
 

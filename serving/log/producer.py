@@ -24,20 +24,20 @@ from typing import Final
 from kafka.errors import KafkaError
 
 from infra.kafka import kafka_client
+from infra.kafka.produce.connect import DELIVERY_TIMEOUT_MS
+from infra.kafka.produce.errors import NotDurable
+from infra.kafka.produce.failure import Failure
+from infra.kafka.produce.idempotent import IdempotentProducer
+from infra.kafka.produce.leaders import TopicsDiffer
+from infra.kafka.produce.opener import Opener
+from infra.kafka.produce.outcome import AppendOutcome, Done
+from infra.kafka.produce.pending import PendingAppend, PendingAppends
 from infra.kafka.reachable import is_reachable
 from infra.settings import Settings
 from schemas.errors import ConfigurationError
 from schemas.headers import Headers
 from schemas.record import Record
-from serving.log.connect import DELIVERY_TIMEOUT_MS
-from serving.log.errors import NotDurable
-from serving.log.failure import Failure
-from serving.log.idempotent import IdempotentProducer
-from serving.log.leaders import TopicsDiffer
-from serving.log.opener import Opener
-from serving.log.outcome import Done, Outcome
 from serving.log.partitions import PartitionCount
-from serving.log.pending import PendingAppend, PendingAppends
 
 log = logging.getLogger("freshet.serving")
 
@@ -124,7 +124,7 @@ class LogProducer:
         ):
             raise NotDurable
         if not records:
-            asyncio.get_running_loop().call_soon(done, Outcome({}))
+            asyncio.get_running_loop().call_soon(done, AppendOutcome({}))
             return
         append = PendingAppend(done)
         producer.append(topic, records, headers, append)
@@ -136,9 +136,9 @@ class LogProducer:
         """Returns once the broker has every record: partition -> highest offset written there. `headers`: of
         the records that have none.
 
-        Errors: `NotDurable`, `Refused`, `TimeRefused`.
+        Errors: `NotDurable`, `RecordRefused`, `TimeRefused`.
         """
-        appended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        appended: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
         self.submit(topic, records, headers, lambda outcome: settle(appended, outcome))
         offsets, error = await appended
         if error is not None:
@@ -260,7 +260,7 @@ class LogProducer:
             log.warning("%s", text)
 
 
-def settle(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
+def settle(future: asyncio.Future[AppendOutcome], outcome: AppendOutcome) -> None:
     """Gives a future its outcome, unless who awaits it has gone."""
     if not future.done():
         future.set_result(outcome)

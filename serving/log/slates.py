@@ -17,12 +17,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from infra.kafka.produce.connect import DELIVERY_TIMEOUT_MS
 from infra.settings import Settings
 from schemas.events import Served
 from schemas.headers import traced
 from schemas.slates import Slate
 from schemas.topics import EVENTS, SLATES
-from serving.log.connect import DELIVERY_TIMEOUT_MS
 from serving.log.delivery import MAX_SLATES_PER_BATCH, Delivery, batches
 from serving.log.orphan_slates import OrphanSlates
 from serving.log.producer import LogProducer

@@ -28,16 +28,16 @@ from functools import partial
 from itertools import groupby
 from typing import Final
 
+from infra.kafka.produce.connect import DELIVERY_TIMEOUT_MS
+from infra.kafka.produce.errors import NotDurable, RecordRefused, TimeRefused
+from infra.kafka.produce.outcome import SPOOLED, AppendOutcome, Done
 from infra.settings import Settings
 from schemas.alphabet import Millis
 from schemas.headers import Headers
 from schemas.identity import partition_of
 from schemas.record import Record
 from serving.log import refused
-from serving.log.connect import DELIVERY_TIMEOUT_MS
-from serving.log.errors import NotDurable, Refused, TimeRefused
 from serving.log.orphan_writes import OrphanSpool
-from serving.log.outcome import SPOOLED, Done, Outcome
 from serving.log.producer import LogProducer, settle
 from serving.metrics import Metrics
 from serving.spool import frames
@@ -114,13 +114,13 @@ class Writes:
         """Returns once every record is durable: partition -> highest offset written there, or None where
         the spool has the records. All of them are acknowledged, or none. `headers`: of those without any.
 
-        Errors: `Refused`, `TimeRefused`; `NotDurable` where neither broker nor spool takes them all.
+        Errors: `RecordRefused`, `TimeRefused`; `NotDurable` where neither broker nor spool takes them all.
         """
         while self._gate is not None:
             await asyncio.shield(self._gate)
         if self._queued and self._time_refused:
             raise TimeRefused
-        appended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        appended: asyncio.Future[AppendOutcome] = asyncio.get_running_loop().create_future()
         done = partial(settle, appended)
         if not self.submit(topic, records, headers, done):
             self._spool_records(topic, records, headers, done)
@@ -164,10 +164,15 @@ class Writes:
         set_gauge("freshet_write_spool_oldest_seconds", max(0.0, age))
 
     def _take_outcome(
-        self, topic: str, records: Sequence[Record], headers: Headers, done: Done, outcome: Outcome
+        self,
+        topic: str,
+        records: Sequence[Record],
+        headers: Headers,
+        done: Done,
+        outcome: AppendOutcome,
     ) -> None:
         error = outcome.error
-        if error is None or isinstance(error, Refused | TimeRefused):
+        if error is None or isinstance(error, RecordRefused | TimeRefused):
             done(outcome)
         else:  # those that the log has already will be in it twice
             self._spool_records(topic, records, headers, done)
@@ -182,7 +187,7 @@ class Writes:
         ]
         synced = self._spool.put(frames.encode(topic, with_headers, now))
         if synced is None:
-            done(Outcome(None, NotDurable()))
+            done(AppendOutcome(None, NotDurable()))
             return
         # at once: later records queue behind these
         self._own_records += len(records)
@@ -195,7 +200,7 @@ class Writes:
             done(SPOOLED)
         else:
             self._own_records = max(0, self._own_records - records)
-            done(Outcome(None, NotDurable()))
+            done(AppendOutcome(None, NotDurable()))
 
     def _wake(self, oldest: Millis) -> None:
         if not self._queued:
@@ -315,7 +320,7 @@ class Writes:
         self._oldest_at = batch[0].at
         try:
             await self._append(batch)
-        except Refused:
+        except RecordRefused:
             for entry in batch:
                 await self._send_alone(entry)
         self._time_refused = False
@@ -323,7 +328,7 @@ class Writes:
         self._metrics.add("freshet_write_spool_drained_total", len(batch))
 
     async def _append(self, batch: list[Entry]) -> None:
-        """One append for each topic. Errors: `Refused` where that is the only error, else the first other."""
+        """One append for each topic. Errors: `RecordRefused` where only that occurs, else the first other."""
         by_topic = groupby(sorted(batch, key=lambda entry: entry.topic), lambda entry: entry.topic)
         sends = [
             self._producer.append(topic, [entry.record for entry in entries])
@@ -331,10 +336,10 @@ class Writes:
         ]
         results = await asyncio.gather(*sends, return_exceptions=True)
         for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, Refused):
+            if isinstance(result, BaseException) and not isinstance(result, RecordRefused):
                 raise result
-        if any(isinstance(result, Refused) for result in results):
-            raise Refused
+        if any(isinstance(result, RecordRefused) for result in results):
+            raise RecordRefused
 
     async def _send_alone(self, entry: Entry) -> None:
         # a producer ends with a record that is refused, and the next one is there in a moment
@@ -343,7 +348,7 @@ class Writes:
                 await self._producer.available.wait()
         try:
             await self._append([entry])
-        except Refused:
+        except RecordRefused:
             path = await asyncio.to_thread(refused.keep, self._root, entry)
             self._metrics.add("freshet_write_spool_refused_total")
             log.error("the broker refuses a record that was acknowledged: it is kept in %s", path)

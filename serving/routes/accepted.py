@@ -13,6 +13,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from infra.kafka.produce.errors import NotDurable, RecordRefused, TimeRefused
 from schemas.alphabet import Position
 from schemas.headers import traced
 from schemas.record import Record
@@ -25,7 +26,6 @@ from serving.http.forms import Rejection
 from serving.http.guard import caller
 from serving.http.parameters import check_query
 from serving.http.trace import traceparent
-from serving.log.errors import NotDurable, Refused, TimeRefused
 
 Durable = Literal["broker", "spool"]
 
@@ -138,7 +138,7 @@ def render_positions(offsets: Mapping[int, int]) -> list[str]:
 
 def not_durable(serving: Serving, error: NotDurable) -> Problem:
     """The problem for `error`: 413 where the broker refuses the record, else 503."""
-    if isinstance(error, Refused):
+    if isinstance(error, RecordRefused):
         return Problem(
             413,
             "record_too_large",

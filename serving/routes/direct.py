@@ -12,6 +12,7 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from infra.kafka.produce.outcome import AppendOutcome
 from schemas.headers import TRACEPARENT, traced, valid_traceparent
 from schemas.topics import EVENTS
 from serving.context import Serving
@@ -21,7 +22,6 @@ from serving.http.direct import Respond, Responder
 from serving.http.errors import ENCODE, Problem, as_problem, identified, problem_response
 from serving.http.head import Head, admit
 from serving.http.media import is_ndjson, is_usual
-from serving.log.outcome import Outcome
 from serving.routes.accepted import Receipt, not_durable
 from serving.routes.events import PATH, SCOPE, accepted
 
@@ -75,7 +75,7 @@ class EventsResponder:
             return False
         traceparent = valid_traceparent([headers.get(_TRACEPARENT)])
 
-        def respond_once_durable(outcome: Outcome) -> None:
+        def respond_once_durable(outcome: AppendOutcome) -> None:
             self._respond(head, outcome, ingested, len(body), started, respond)
 
         return serving.writes.submit(
@@ -85,7 +85,7 @@ class EventsResponder:
     def _respond(
         self,
         head: Head,
-        outcome: Outcome,
+        outcome: AppendOutcome,
         ingested: Ingested,
         received: int,
         started: float,

@@ -16,10 +16,10 @@ import msgspec
 
 from infra.backoff import Pauses
 from schemas.alphabet import Position
+from schemas.keys import Keyspace
 from schemas.state import fences
 from schemas.topics import EVENTS
 from serving.decide.person import StoreDown
-from serving.state.generation import Generation
 from serving.state.log_end import LogEnd
 
 MIN_PAUSE_SECONDS: Final = 0.0025
@@ -66,10 +66,12 @@ class _Waiter:
 
 
 class FenceWatch:
-    """The fences of `people` in the live generation. Belongs to one event loop."""
+    """The fences of `people`. `keyspace`: the keys of the live generation. Belongs to one event loop."""
 
-    def __init__(self, fetch: FetchValues, generation: Generation, log_end: LogEnd) -> None:
-        self._fetch, self._generation, self._log_end = fetch, generation, log_end
+    def __init__(
+        self, fetch: FetchValues, keyspace: Callable[[], Keyspace], log_end: LogEnd
+    ) -> None:
+        self._fetch, self._keyspace, self._log_end = fetch, keyspace, log_end
         self._waiters: dict[int, set[_Waiter]] = {}
         """By partition; none is empty."""
         self._pauses = Pauses(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS, PAUSE_FACTOR)
@@ -111,7 +113,7 @@ class FenceWatch:
 
     async def _compare(self) -> None:
         """Reads the fences that are waited for, once, and ends the waits for what they are past."""
-        partitions, keyspace = [*self._waiters], self._generation.keyspace
+        partitions, keyspace = [*self._waiters], self._keyspace()
         try:
             values = await self._fetch([keyspace.fence("people", it) for it in partitions])
         except StoreDown as error:

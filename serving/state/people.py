@@ -51,7 +51,7 @@ class PersonReader:
         on_unreadable: UnreadableCallback = lambda *_: None,
     ) -> None:
         self._redis, self._generation, self._on_unreadable = redis, generation, on_unreadable
-        self._fences = FenceWatch(self._mget, generation, log_end)
+        self._fences = FenceWatch(self._mget, lambda: generation.keyspace, log_end)
         self._pending: list[_PendingRead] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._down_until = 0.0

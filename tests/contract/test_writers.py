@@ -11,13 +11,13 @@ import msgspec
 import pytest
 
 from infra.kafka.connection import BrokerConnection
+from infra.kafka.produce.errors import RecordRefused
 from infra.kafka.security import KafkaSecurityError
 from infra.local import services
 from infra.local.apache_kafka import ApacheKafka
 from infra.settings import Settings
 from schemas.record import Record
 from schemas.topics import EVENTS
-from serving.log.errors import Refused
 from serving.log.producer import LogProducer
 from tests.contract.conftest import USERS, Embedded, quick
 from tests.contract.raw import fresh
@@ -102,7 +102,7 @@ def test_a_record_that_the_broker_finds_too_large_is_refused_alone(plain: Settin
     async def main() -> None:
         async with writing(plain) as writers:
             large = Record(b"key", 0, bytes(2 << 20), (("random", b"1"),))
-            with pytest.raises(Refused):
+            with pytest.raises(RecordRefused):
                 await writers.writes.append(EVENTS.name, [large._replace(value=_noise(2 << 20))])
             await writers.settle(SECONDS)
             await writers.append_each(5)

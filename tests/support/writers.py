@@ -11,10 +11,10 @@ from typing import Final
 
 from infra.kafka import kafka_client
 from infra.kafka.names import topic_partition
+from infra.kafka.produce.errors import NotDurable
 from infra.settings import Settings
 from schemas.record import Record
 from schemas.topics import EVENTS
-from serving.log.errors import NotDurable
 from serving.log.producer import LogProducer
 from serving.log.writes import Writes
 from serving.metrics import Metrics

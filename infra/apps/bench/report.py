@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from infra.apps.bench import report_rounds
-from infra.apps.bench.door import Besieged
 from infra.apps.bench.figures import FIGURES, READS_P95, VERIFY, Row, row
-from infra.apps.bench.freshness import FreshRuns
 from infra.apps.bench.imports import Imports
-from infra.apps.bench.reads import Reads
-from infra.apps.bench.rounds import Rounds
+from infra.apps.bench.results import Results
 from infra.apps.bench.verify import Verified
 from infra.apps.bench.writes import remarks as writes_remarks
 from infra.apps.bench.writes import report as writes_report
-from infra.apps.bench.writes.components import Components
-from infra.apps.bench.writes.post import Posts
 from infra.apps.bench.writes.report import medians
 
 BUSY_CORES: Final = 0.1
@@ -33,20 +28,6 @@ REQUIRED_KEYS: Final = (
     *writes_report.KEYS,
 )
 """Keys that the report always has, null where a benchmark was skipped."""
-
-
-class Results(NamedTuple):
-    """All measurements; None where a benchmark was skipped."""
-
-    rounds: Rounds | None = None
-    verified: Sequence[Verified] | None = None
-    posts: Posts | None = None
-    attacks: Mapping[str, Sequence[Besieged]] | None = None
-    fresh: FreshRuns | None = None
-    components: Components | None = None
-    rollup: Mapping[str, Sequence[float]] | None = None
-    reads: Reads | None = None
-    imports: Imports | None = None
 
 
 def report(results: Results) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from infra.apps.bench.figures import Row
     from infra.apps.bench.load import Generator
-    from infra.apps.bench.report import Results
+    from infra.apps.bench.results import Results
 
 RESULT: Final = {
     "replay": "rounds",
@@ -28,7 +28,7 @@ RESULT: Final = {
     "reads": "reads",
     "import": "imports",
 }
-"""Benchmark -> the field of `report.Results` that it fills."""
+"""Benchmark -> the field of `results.Results` that it fills."""
 BENCHMARKS: Final = tuple(RESULT)
 LOADED: Final = {"post", "door", "freshness", "cpu", "reads"}
 """Benchmarks under the load generator."""
@@ -79,7 +79,7 @@ def _measure(
     announce: Announce,
 ) -> Results:
     from infra.apps.bench import door, freshness, imports, reads, rounds, verify
-    from infra.apps.bench.report import Results
+    from infra.apps.bench.results import Results
     from infra.apps.bench.writes import components, post, rollup
     from infra.apps.train.needs import check_installed
 

@@ -12,11 +12,11 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from infra.kafka import kafka_client
 from infra.kafka.names import topic_partition
+from infra.kafka.produce.batch import MAX_BATCH_BYTES
+from infra.kafka.produce.errors import NotDurable, RecordRefused
 from infra.settings import Settings
 from schemas.record import Record
 from schemas.topics import EVENTS
-from serving.log.batch import MAX_BATCH_BYTES
-from serving.log.errors import NotDurable, Refused
 from serving.log.producer import LogProducer
 
 HEADERS = (("a", b"1"),)
@@ -109,7 +109,7 @@ def test_a_record_that_the_broker_refuses_is_not_acknowledged(
 ) -> None:
     limit_batches(settings, 4_000)
     records = [record(n, 0, 5_000 if n == where else 100) for n in range(200)]
-    with pytest.raises(Refused):
+    with pytest.raises(RecordRefused):
         append(settings, records)
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from kafka.protocol.metadata import ApiVersionsRequest
 
+from infra.kafka.produce.errors import NotDurable, RecordRefused
+from infra.kafka.produce.outcome import SPOOLED, AppendOutcome
 from infra.settings import Settings
 from schemas.record import Record
 from schemas.topics import EVENTS, ITEMS
 from serving.log import refused
-from serving.log.errors import NotDurable, Refused
-from serving.log.outcome import SPOOLED, Outcome
 from serving.log.producer import LogProducer
 from serving.log.writes import Writes
 from serving.metrics import Metrics
@@ -35,7 +35,7 @@ class Submitted:
 
     def __init__(self, producer: LogProducer, writes: Writes) -> None:
         self.producer, self.writes = producer, writes
-        self.outcomes: dict[int, Outcome] = {}
+        self.outcomes: dict[int, AppendOutcome] = {}
         self._changed = asyncio.Event()
 
     def submit(self, number: int, size: int = 10, partition: int = 0) -> None:
@@ -46,7 +46,7 @@ class Submitted:
 
     async def append(self, number: int) -> None:
         found = await self.writes.append(EVENTS.name, [record(number, 0, 10)], HEADERS)
-        self._done(number, Outcome(found))
+        self._done(number, AppendOutcome(found))
 
     async def come(self, count: int) -> None:
         """Returns once there are so many outcomes."""
@@ -59,7 +59,7 @@ class Submitted:
         async with asyncio.timeout(SECONDS):
             await self.writes._is_drained.wait()
 
-    def _done(self, number: int, outcome: Outcome) -> None:
+    def _done(self, number: int, outcome: AppendOutcome) -> None:
         assert number not in self.outcomes, "once"
         self.outcomes[number] = outcome
         self._changed.set()
@@ -86,7 +86,7 @@ def test_records_of_many_requests_share_a_batch_and_a_request(settings: Settings
             assert it.producer.requests == 1
             assert it.producer.acknowledged == 100
             for number in range(100):
-                assert it.outcomes[number] == Outcome({number % 4: number // 4})
+                assert it.outcomes[number] == AppendOutcome({number % 4: number // 4})
 
     asyncio.run(main())
     assert logged(settings) == {p: list(range(p, 100, 4)) for p in range(4)}
@@ -95,11 +95,11 @@ def test_records_of_many_requests_share_a_batch_and_a_request(settings: Settings
 def test_no_records_and_no_such_partition(settings: Settings) -> None:
     async def main() -> None:
         async with submitting(settings) as it:
-            outcomes: list[Outcome] = []
+            outcomes: list[AppendOutcome] = []
             it.producer.submit(EVENTS.name, [], (), outcomes.append)
             assert not outcomes
             assert await it.producer.append(ITEMS.name, []) == {}
-            assert outcomes == [Outcome({})]
+            assert outcomes == [AppendOutcome({})]
             for partition in (settings.partitions, -1):
                 with pytest.raises(NotDurable):
                     it.producer.submit(EVENTS.name, [record(0, partition)], (), outcomes.append)
@@ -120,13 +120,13 @@ def test_a_record_that_is_refused_alone_is_refused_and_its_neighbours_are_not(
             for number in range(10):
                 it.submit(number, 5_000 if number == 5 else 10, partition=number == 9)
             await it.come(10)
-            assert it.outcomes == dict.fromkeys(range(9), SPOOLED) | {9: Outcome({1: 0})}
+            assert it.outcomes == dict.fromkeys(range(9), SPOOLED) | {9: AppendOutcome({1: 0})}
             await it.drained()
             it.submit(10, 5_000)
             it.submit(11)
             await it.come(12)
             error = it.outcomes[10].error
-            assert isinstance(error, Refused)
+            assert isinstance(error, RecordRefused)
             await it.drained()
 
     asyncio.run(main())

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from infra.kafka.produce.connect import DELIVERY_TIMEOUT_MS
 from infra.local import services
 from infra.settings import Settings
 from infra.store import redis_client
-from serving.log.connect import DELIVERY_TIMEOUT_MS
 from tests.support.arrived import arrived, spools
 from tests.support.http import metric, serving
 from tests.support.outage import Broker

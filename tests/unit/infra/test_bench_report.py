@@ -23,7 +23,7 @@ from infra.apps.bench.rate import RateStep
 from infra.apps.bench.reads import Reads
 from infra.apps.bench.rebuild import Rebuild
 from infra.apps.bench.replay import Consumed, ReplayFigures, Run
-from infra.apps.bench.report import Results
+from infra.apps.bench.results import Results
 from infra.apps.bench.rounds import Rounds
 from infra.apps.bench.steady import Steady
 from infra.apps.bench.swap import Swap

@@ -31,10 +31,10 @@ INTERNAL = {
     "serving.decide.person.StoreDown": "the read goes on without what is stored, and says so",
     "serving.decide.person.Unreadable": "one more StoreDown, which is logged",
     "serving.http.errors.Problem": "answered to the client as application/problem+json",
-    "serving.log.errors.NotDurable": "answered to the client as 503, or spooled",
-    "serving.log.errors.Refused": "one more NotDurable",
-    "serving.log.errors.TimeRefused": "one more NotDurable",
-    "serving.log.leaders.TopicsDiffer": "the topics are made, or compared and refused with a sentence",
+    "infra.kafka.produce.errors.NotDurable": "answered to the client as 503, or spooled",
+    "infra.kafka.produce.errors.RecordRefused": "one more NotDurable",
+    "infra.kafka.produce.errors.TimeRefused": "one more NotDurable",
+    "infra.kafka.produce.leaders.TopicsDiffer": "the topics are made, or refused with a sentence",
     "serving.state.follow.Gap": "the follower reads its table anew",
 }
 """Exception -> the code that catches it. Exceptions for people derive from `FreshetError`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from infra.apps.bench import door
 from infra.apps.bench.figures import (
@@ -17,12 +17,10 @@ from infra.apps.bench.figures import (
     row,
 )
 from infra.apps.bench.freshness import BESIDE, EVENT_LOADS, Fresh, FreshRuns
+from infra.apps.bench.results import Results
 from infra.apps.bench.steady import Steady
-
-if TYPE_CHECKING:
-    from infra.apps.bench.report import Results
-    from infra.apps.bench.writes.components import Components
-    from infra.apps.bench.writes.post import Posts
+from infra.apps.bench.writes.components import Components
+from infra.apps.bench.writes.post import Posts
 
 KEYS: Final = (
     "post",

@@ -6,18 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
-from schemas.record import Record
-from serving.log.batch import MAX_BATCH_BYTES
-from serving.log.record_batch import (
+from infra.kafka.produce.batch import MAX_BATCH_BYTES
+from infra.kafka.produce.record_batch import (
     HEAD_BYTES,
     MAX_RECORD_OVERHEAD,
     MIN_COMPRESSED_BYTES,
     SEQUENCES,
     ProducerId,
-    Records,
+    RecordGroup,
     encoded,
     encoded_headers,
 )
+from schemas.record import Record
 
 NOW = 1_700_000_000_000
 HEADERS = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=70)), max_size=2).map(tuple)
@@ -38,7 +38,7 @@ def test_a_batch_is_what_the_builder_makes(
     producer: ProducerId,
     sequence: int,
 ) -> None:
-    made = encoded([Records(*it, encoded_headers(common)) for it in groups], producer, sequence)
+    made = encoded([RecordGroup(*it, encoded_headers(common)) for it in groups], producer, sequence)
     assert made in {built(groups, common, producer, sequence, codec) for codec in (0, 3)}
     is_compressed = bool(made[22])
     sizes = [
@@ -72,7 +72,7 @@ def built(
 def test_only_a_large_batch_is_compressed() -> None:
     for size, codec in ((MIN_COMPRESSED_BYTES // 2, 0), (MIN_COMPRESSED_BYTES, 3)):
         record = Record(b"key", 0, b"x" * size)
-        assert encoded([Records([record], NOW, b"\0")], ProducerId(1, 0), 0)[22] == codec
+        assert encoded([RecordGroup([record], NOW, b"\0")], ProducerId(1, 0), 0)[22] == codec
 
 
 def test_an_id_has_epochs_up_to_the_largest_short() -> None:

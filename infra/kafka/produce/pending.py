@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from serving.log.errors import NotDurable
-from serving.log.outcome import Done, Outcome
+from infra.kafka.produce.errors import NotDurable
+from infra.kafka.produce.outcome import AppendOutcome, Done
 
 _NONE: Final[Mapping[PendingAppend, NotDurable]] = {}
 
@@ -53,14 +53,14 @@ class PendingAppends:
         append.remaining -= 1
         if not append.remaining and append in self._appends:
             del self._appends[append]
-            _finish(append, Outcome(append.offsets))
+            _finish(append, AppendOutcome(append.offsets))
             self._report_empty()
 
     def fail(self, errors: Mapping[PendingAppend, NotDurable] = _NONE) -> None:
         """Fails all, the oldest first, with its error in `errors`, else `NotDurable`."""
         appends, self._appends = self._appends, {}
         for append in appends:
-            _finish(append, Outcome(None, errors.get(append) or NotDurable()))
+            _finish(append, AppendOutcome(None, errors.get(append) or NotDurable()))
         self._report_empty()
 
     async def emptied(self) -> None:
@@ -76,7 +76,7 @@ class PendingAppends:
             self._emptied = None
 
 
-def _finish(append: PendingAppend, outcome: Outcome) -> None:
+def _finish(append: PendingAppend, outcome: AppendOutcome) -> None:
     """Tells who waits. An error of theirs is not one of the broker: it is logged, and the others go on."""
     try:
         append.done(outcome)

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.record.default_records import DefaultRecordBatch
 
+from infra.kafka.produce.batch import REMEMBERED_SECONDS, PartitionQueue
+from infra.kafka.produce.outcome import AppendOutcome
+from infra.kafka.produce.pending import PendingAppend, PendingAppends
+from infra.kafka.produce.record_batch import SEQUENCES, ProducerId
 from schemas.record import Record
-from serving.log.batch import REMEMBERED_SECONDS, PartitionQueue
-from serving.log.outcome import Outcome
-from serving.log.pending import PendingAppend, PendingAppends
-from serving.log.record_batch import SEQUENCES, ProducerId
 
 PRODUCER = ProducerId(7, 1)
 
@@ -51,8 +51,8 @@ def test_records_are_cut_into_batches_in_order(
         assert len(found) - 1 in last.values()
     assert found == [b"%d" % n for n in range(len(found))]
     assert len(found) == sum(map(len, requests))
-    ends = [sum(map(len, requests[: n + 1])) - 1 for n in range(len(requests))]
-    assert [last[it] for it in appends] == ends
+    last_indexes = [sum(map(len, requests[: n + 1])) - 1 for n in range(len(requests))]
+    assert [last[it] for it in appends] == last_indexes
     assert not any(it.remaining for it in appends)
     assert queue.sequence == (sequence + len(found)) % SEQUENCES
 
@@ -76,13 +76,13 @@ def test_the_first_batch_of_a_producer_goes_alone() -> None:
 
 
 def test_all_that_is_under_way_fails_in_its_order() -> None:
-    told: list[int] = []
+    called: list[int] = []
     pending = PendingAppends()
 
     def add(number: int) -> PendingAppend:
-        def done(outcome: Outcome) -> None:
+        def done(outcome: AppendOutcome) -> None:
             assert outcome.error is not None
-            told.append(number)
+            called.append(number)
 
         made = PendingAppend(done)
         pending.add(made)
@@ -91,9 +91,9 @@ def test_all_that_is_under_way_fails_in_its_order() -> None:
     appends = [add(number) for number in range(5)]
     assert pending.oldest == appends[0].since
     pending.fail()
-    assert told == [0, 1, 2, 3, 4]
+    assert called == [0, 1, 2, 3, 4]
     assert pending.oldest is None
     assert len(pending) == 0
     appends[2].remaining = 1
     pending.acknowledge(appends[2], 0, 7)
-    assert told == [0, 1, 2, 3, 4], "what has failed stays so"
+    assert called == [0, 1, 2, 3, 4], "what has failed stays so"

@@ -10,13 +10,13 @@ from kafka.errors import KafkaError
 
 from infra.backoff import Pauses
 from infra.kafka import kafka_client
+from infra.kafka.produce.connect import OnFailure, Predecessor, open_producer
+from infra.kafka.produce.failure import Failure
+from infra.kafka.produce.idempotent import IdempotentProducer
+from infra.kafka.produce.leaders import TopicsDiffer
+from infra.kafka.produce.pending import PendingAppends
 from infra.kafka.reachable import is_reachable
 from infra.settings import Settings
-from serving.log.connect import OnFailure, Predecessor, open_producer
-from serving.log.failure import Failure
-from serving.log.idempotent import IdempotentProducer
-from serving.log.leaders import TopicsDiffer
-from serving.log.pending import PendingAppends
 
 RETRY_SECONDS: Final = 0.25
 """Between two attempts to open one."""

@@ -11,9 +11,9 @@ from kafka.protocol.metadata import MetadataRequest
 
 from infra.kafka.connection import BrokerConnection
 from infra.kafka.names import broker_name
+from infra.kafka.produce.batch import MAX_BATCH_BYTES
 from infra.settings import Settings
 from schemas.topics import TOPICS
-from serving.log.batch import MAX_BATCH_BYTES
 
 _MAX_BYTES: Final = "max.message.bytes"
 _TOPIC: Final = 2

@@ -7,7 +7,7 @@ class NotDurable(Exception):
     """The broker has not acknowledged every record. It may have some: a retry needs the same ids."""
 
 
-class Refused(NotDurable):
+class RecordRefused(NotDurable):
     """The broker refuses one of the records, and will refuse it again."""
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from serving.log.errors import NotDurable
+from infra.kafka.produce.errors import NotDurable
 
 
-class Outcome(NamedTuple):
+class AppendOutcome(NamedTuple):
     """`offsets`: partition -> highest offset written there, where the broker has every record. `error`: why
     it has not. Neither: the spool has the records, synced."""
 
@@ -16,6 +16,6 @@ class Outcome(NamedTuple):
     error: NotDurable | None = None
 
 
-SPOOLED: Final = Outcome(None)
-Done = Callable[[Outcome], None]
+SPOOLED: Final = AppendOutcome(None)
+Done = Callable[[AppendOutcome], None]
 """Takes the outcome, once, on the event loop."""

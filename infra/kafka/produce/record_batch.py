@@ -46,7 +46,7 @@ class ProducerId(NamedTuple):
         return self._replace(epoch=self.epoch + 1) if self.epoch < _MAX_EPOCH else None
 
 
-class Records(NamedTuple):
+class RecordGroup(NamedTuple):
     """Records of one partition that came together. `headers`: those of the records without their own,
     encoded."""
 
@@ -55,7 +55,7 @@ class Records(NamedTuple):
     headers: bytes
 
 
-def encoded(groups: Sequence[Records], producer: ProducerId, sequence: int) -> bytes:
+def encoded(groups: Sequence[RecordGroup], producer: ProducerId, sequence: int) -> bytes:
     """The batch of all records of `groups`, of which there is at least one, in order. `sequence`: that of
     the first record."""
     base = last = groups[0].timestamp

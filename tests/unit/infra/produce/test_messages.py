@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.protocol.producer import ProduceRequest, ProduceResponse
 
-from serving.log import produce
-from serving.log.produce import Result
+from infra.kafka.produce import messages
+from infra.kafka.produce.messages import Result
 
 PLACES = st.dictionaries(
     st.tuples(st.sampled_from(["events", "items", "ü"]), st.integers(0, 9)),
@@ -26,8 +26,8 @@ def test_a_request_is_read_as_it_was_meant(places: Places, timeout_ms: int) -> N
     batches = [
         (topic.encode(), partition, data) for (topic, partition), (*_, data) in places.items()
     ]
-    body = b"".join(produce.request(batches, timeout_ms))
-    read: Any = ProduceRequest.decode(body, version=produce.VERSION)
+    body = b"".join(messages.request(batches, timeout_ms))
+    read: Any = ProduceRequest.decode(body, version=messages.VERSION)
     assert (read.transactional_id, read.acks, read.timeout_ms) == (None, -1, timeout_ms)
     assert {
         (topic.name.encode(), it.index, bytes(it.records))
@@ -58,14 +58,14 @@ def response(places: Places, throttle_ms: int = 0) -> bytes:
         for name in sorted({topic for topic, _ in places})
     ]
     made: Any = ProduceResponse(
-        responses=topics, throttle_time_ms=throttle_ms, version=produce.VERSION
+        responses=topics, throttle_time_ms=throttle_ms, version=messages.VERSION
     )
     return bytes(made.encode())
 
 
 @given(PLACES, st.integers(0, 10_000))
 def test_an_answer_is_read_as_it_was_meant(places: Places, throttle_ms: int) -> None:
-    found = produce.answer(b"12345678" + response(places, throttle_ms), 8)
+    found = messages.answer(b"12345678" + response(places, throttle_ms), 8)
     assert found.throttle_ms == throttle_ms
     assert found.results == {
         (topic.encode(), partition): Result(error, offset)
@@ -79,19 +79,19 @@ def test_an_answer_that_is_cut_or_longer_is_an_error(places: Places, data: st.Da
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
     for wrong in (cut, whole + b"\0"):
         with pytest.raises((ValueError, struct.error)):
-            produce.answer(wrong, 0)
+            messages.answer(wrong, 0)
 
 
 def test_a_partition_that_is_answered_twice_is_an_error() -> None:
     one = response({("events", 1): (0, 5, b"")})
     topic = one[4:-4]
     with pytest.raises(ValueError, match="twice"):
-        produce.answer(struct.pack(">i", 2) + topic + topic + one[-4:], 0)
+        messages.answer(struct.pack(">i", 2) + topic + topic + one[-4:], 0)
 
 
 @given(st.binary(max_size=80))
 def test_any_bytes_are_an_answer_or_an_error(frame: bytes) -> None:
     try:
-        produce.answer(frame, 0)
+        messages.answer(frame, 0)
     except (ValueError, struct.error):
         return

@@ -27,9 +27,9 @@ from kafka.errors import (
     for_code,
 )
 
-from serving.log.batch import ProducerBatch
-from serving.log.errors import NotDurable, Refused, TimeRefused
-from serving.log.pending import PendingAppend
+from infra.kafka.produce.batch import ProducerBatch
+from infra.kafka.produce.errors import NotDurable, RecordRefused, TimeRefused
+from infra.kafka.produce.pending import PendingAppend
 
 _TOO_LARGE: Final = {MessageSizeTooLargeError.errno, RecordListTooLargeError.errno}
 _REFUSED: Final = {*_TOO_LARGE, InvalidRecordError.errno, CorruptRecordError.errno}
@@ -101,5 +101,5 @@ def _of_records(failed: Sequence[BatchError]) -> Failure:
         elif code in _TOO_LARGE and batch.count > 1:
             too_large[topic] = min(batch.size, too_large.get(topic, batch.size))
         elif len(appends) == 1:
-            errors[appends[0]] = Refused()
+            errors[appends[0]] = RecordRefused()
     return Failure("the broker refused a record", errors, too_large)

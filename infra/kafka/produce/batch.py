@@ -6,18 +6,18 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from schemas.alphabet import Millis
-from schemas.record import Record
-from serving.log.pending import PendingAppend
-from serving.log.record_batch import (
+from infra.kafka.produce.pending import PendingAppend
+from infra.kafka.produce.record_batch import (
     HEAD_BYTES,
     MAX_RECORD_OVERHEAD,
     SEQUENCES,
     ProducerId,
-    Records,
+    RecordGroup,
     encoded,
     encoded_headers,
 )
+from schemas.alphabet import Millis
+from schemas.record import Record
 
 MAX_BATCH_BYTES: Final = 512 * 1024
 """Of a batch before compression, unless one record alone has more."""
@@ -33,14 +33,14 @@ class ProducerBatch:
     __slots__ = ("appends", "count", "groups", "size")
 
     def __init__(self) -> None:
-        self.groups: list[Records] = []
+        self.groups: list[RecordGroup] = []
         self.count = 0
         self.size = HEAD_BYTES
         """Bytes before compression, at most."""
         self.appends: list[tuple[PendingAppend, int]] = []
         """Each append with records in it, and the index of its last record."""
 
-    def add(self, records: Records, size: int, append: PendingAppend) -> None:
+    def add(self, records: RecordGroup, size: int, append: PendingAppend) -> None:
         self.groups.append(records)
         self.count += len(records.records)
         self.size += size
@@ -83,7 +83,7 @@ class PartitionQueue:
     def add(
         self, records: Sequence[Record], timestamp: Millis, headers: bytes, append: PendingAppend
     ) -> int:
-        """Adds records of one append, in order; gives their bytes. `headers`: as `Records` has them."""
+        """Adds records of one append, in order; gives their bytes. `headers`: as `RecordGroup` has them."""
         batches = self._batches
         if not batches:
             batches.append(ProducerBatch())
@@ -94,11 +94,11 @@ class PartitionQueue:
             is_empty = at == start and not batch.count
             if batch.size + size + bytes_more > self.max_batch_bytes and not is_empty:
                 if at > start:
-                    batch.add(Records(records[start:at], timestamp, headers), size, append)
+                    batch.add(RecordGroup(records[start:at], timestamp, headers), size, append)
                 batch, start, size, total = ProducerBatch(), at, 0, total + size
                 batches.append(batch)
             size += bytes_more
-        batch.add(Records(records[start:], timestamp, headers), size, append)
+        batch.add(RecordGroup(records[start:], timestamp, headers), size, append)
         return total + size
 
     def next_size(self, now: float) -> int:

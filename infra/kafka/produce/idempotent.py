@@ -14,18 +14,18 @@ from typing import Final
 from kafka.protocol.metadata import ApiVersionsRequest
 
 from infra.kafka.connection import BrokerConnection
+from infra.kafka.produce import failure
+from infra.kafka.produce.batch import PartitionQueue
+from infra.kafka.produce.errors import NotDurable
+from infra.kafka.produce.failure import BatchError, Failure
+from infra.kafka.produce.leaders import Cluster
+from infra.kafka.produce.messages import Result
+from infra.kafka.produce.pending import PendingAppend, PendingAppends
+from infra.kafka.produce.record_batch import HEAD_BYTES, ProducerId, encoded_headers
+from infra.kafka.produce.sender import Sender, Sent
 from schemas.headers import Headers
 from schemas.record import Record
 from schemas.topics import EVENTS
-from serving.log import failure
-from serving.log.batch import PartitionQueue
-from serving.log.errors import NotDurable
-from serving.log.failure import BatchError, Failure
-from serving.log.leaders import Cluster
-from serving.log.pending import PendingAppend, PendingAppends
-from serving.log.produce import Result
-from serving.log.record_batch import HEAD_BYTES, ProducerId, encoded_headers
-from serving.log.sender import Sender, Sent
 
 KEEP_ALIVE: Final = (ApiVersionsRequest.API_KEY, 0)
 """The request that every broker answers, and its version, which has no body."""

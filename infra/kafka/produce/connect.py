@@ -16,15 +16,15 @@ from kafka.errors import (
 from kafka.protocol.producer import InitProducerIdRequest
 
 from infra.kafka.connection import BrokerConnection
+from infra.kafka.produce import leaders
+from infra.kafka.produce.failure import Failure
+from infra.kafka.produce.idempotent import IdempotentProducer
+from infra.kafka.produce.leaders import Cluster
+from infra.kafka.produce.pending import PendingAppends
+from infra.kafka.produce.record_batch import ProducerId
 from infra.kafka.reachable import open_any
 from infra.settings import Settings
 from schemas.topics import EVENTS
-from serving.log import leaders
-from serving.log.failure import Failure
-from serving.log.idempotent import IdempotentProducer
-from serving.log.leaders import Cluster
-from serving.log.pending import PendingAppends
-from serving.log.record_batch import ProducerId
 
 DELIVERY_TIMEOUT_MS: Final = 5000
 """After this long without an acknowledgement a record has failed."""

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from serving.log import produce
-from serving.log.batch import PartitionQueue, ProducerBatch
-from serving.log.produce import Result
-from serving.log.record_batch import ProducerId
+from infra.kafka.produce import messages
+from infra.kafka.produce.batch import PartitionQueue, ProducerBatch
+from infra.kafka.produce.messages import Result
+from infra.kafka.produce.record_batch import ProducerId
 
 INTERVAL_SECONDS: Final = 0.006
 """Between two requests; the first after a pause leaves at once. A request costs this process and the broker
@@ -90,7 +90,7 @@ class Sender:
             if not sent:
                 return  # each partition waits for an answer, which flushes
             self._connection.send(
-                produce.API_KEY, produce.VERSION, pieces, partial(self._receive, sent)
+                messages.API_KEY, messages.VERSION, pieces, partial(self._receive, sent)
             )
         except Exception as error:
             self._on_error(error)
@@ -119,11 +119,11 @@ class Sender:
             del self._waiting[queue]
             if queue:
                 self._waiting[queue] = None
-        return sent, produce.request(encoded, BROKER_TIMEOUT_MS)
+        return sent, messages.request(encoded, BROKER_TIMEOUT_MS)
 
     def _receive(self, sent: list[Sent], frame: bytes, at: int) -> None:
         """Errors: ValueError, `struct.error` for an answer that is not one to the request of `sent`."""
-        answer = produce.answer(frame, at)
+        answer = messages.answer(frame, at)
         results = answer.results
         if len(results) != len(sent):
             raise ValueError("an answer for other partitions")
