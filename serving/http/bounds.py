@@ -39,7 +39,8 @@ class ConnectionLimits(NamedTuple):
     connections_per_address: int = 1024
     """0: as many as `connections`."""
     body_bytes: int = 128 << 20
-    """Of all bodies together of which a part is still to come."""
+    """Of all bodies together of which a part is still to come, with all requests that wait behind another.
+    Beside it each connection may have a head that is incomplete, and a whole body that is worked on."""
 
 
 def malformed_request(detail: str = "This is no request of HTTP/1.1.") -> Problem:

@@ -35,7 +35,7 @@ class Connections:
         self._open: dict[Connection, str] = {}
         self._of: Counter[str] = Counter()
         self.body_bytes = 0
-        """Of bodies of which a part is still to come."""
+        """Of bodies of which a part is still to come, and of requests behind one that is not answered."""
         self._sweep: asyncio.TimerHandle | None = None
 
     def add(self, connection: Connection, address: str) -> Problem | None:
@@ -65,7 +65,7 @@ class Connections:
             del self._of[site]
 
     def receive(self, size: int) -> None:
-        """Counts bytes of a body that is incomplete. Errors: `Problem` 503; they are not counted."""
+        """Counts bytes that are kept for a while. Errors: `Problem` 503; they are not counted."""
         if self.body_bytes + size > self.limits.body_bytes:
             raise too_many_bodies()
         self.body_bytes += size

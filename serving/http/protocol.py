@@ -99,8 +99,14 @@ class BoundedProtocol(DirectProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.accepted.remove(self)
         self._release()
-        self._held = _NO_DATA
+        self._take_held()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        if self._answered:
+            self.transport.close()  # also while a refused client is read, or half a head has come
+        else:
+            super().shutdown()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -116,8 +122,18 @@ class BoundedProtocol(DirectProtocol):
         return self._take(data)
 
     def _hold(self, data: bytes) -> None:
+        try:
+            self.accepted.receive(len(data))
+        except Problem:
+            self.transport.close()  # no answer may come before the one that is pending
+            return
         self._held = self._held + data if self._held else data
         self.flow.pause_reading()
+
+    def _take_held(self) -> bytes:
+        data, self._held = self._held, _NO_DATA
+        self.accepted.release(len(data))
+        return data
 
     def _resume_soon(self) -> None:
         if self._held:
@@ -127,9 +143,8 @@ class BoundedProtocol(DirectProtocol):
         waits = self._phase is Phase.ANSWER or self.flow.write_paused
         if not self._held or waits or self.transport.is_closing():
             return
-        data, self._held = self._held, _NO_DATA
         self.flow.resume_reading()
-        self._take(data)
+        self._take(self._take_held())
 
     def _take(self, data: bytes) -> None:
         try:
@@ -311,8 +326,9 @@ class BoundedProtocol(DirectProtocol):
     def _refuse_more(self) -> None:
         """Writes no more, and reads what comes, so that the client can read what is written."""
         self._phase = Phase.REFUSED
+        self._answered = True
         self._since = self.loop.time()
-        self._held = _NO_DATA
+        self._take_held()
         self._head = bytearray()
         self._release()
         self.transport.write_eof()

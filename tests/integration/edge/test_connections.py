@@ -156,6 +156,7 @@ def test_answers_that_nobody_reads_are_bounded() -> None:
             _, writer = await listener.connect()  # its reader takes two pieces and pauses
             writer.write(GET * 100_000)
             await listener.closed.wait()
+            assert listener.connections.body_bytes == 0
             writer.transport.abort()
 
     uvloop.run(ask())
@@ -193,6 +194,24 @@ def test_one_connection_too_many_is_told() -> None:
         beyond, _ = uvloop.run(answers(limits))
         assert status(beyond) == expected
         assert b"retry-after: 1\r\n" in beyond
+
+
+def test_a_stopping_process_closes_what_waits_for_no_answer() -> None:
+    async def stop() -> None:
+        async with bounded() as listener:
+            for number, sent in enumerate((b"", GET[:-1], b"x")):
+                reader, writer = await listener.connect()
+                writer.write(sent)
+                if sent == b"x":  # is refused
+                    await reader.readuntil(b"}")
+                while len(listener.protocols) <= number:
+                    await asyncio.sleep(0)
+                listener.closed.clear()
+                listener.protocols[-1].shutdown()
+                await listener.closed.wait()
+                writer.close()
+
+    uvloop.run(stop())
 
 
 def test_bodies_are_bounded_together() -> None:
