@@ -1,6 +1,7 @@
 """Events: the route that takes what people did. It answers 202.
 
-It reads the body, a pure function makes records of it, and the log has them before the answer.
+It reads the body, a pure function makes records of it, and the log has them before the answer. Requests of
+the plain kind do not come here: `serving.routes.direct` answers them as this route would.
 """
 
 from __future__ import annotations
