@@ -13,7 +13,7 @@ from serving.http.bounds import MAX_LENGTH_DIGITS, MAX_LINE_BYTES
 from serving.http.errors import Problem, malformed
 from serving.http.lines import Lines
 
-MAX_CHUNKS_AT_ONCE: Final = 1000
+MAX_CHUNKS_AT_ONCE: Final = 250
 """Taken in one turn of the event loop: small chunks cost the most, and other connections have their turn."""
 MAX_EXCESS_BYTES: Final = 16 * 1024
 """Of size lines, above `FREE_BYTES` and twice the content of each chunk (so Go's net/http bounds them)."""

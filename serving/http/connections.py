@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections import Counter
+from collections.abc import Iterator
 from ipaddress import IPv6Address
+from itertools import islice
 from typing import Final, Protocol
 
 from serving.http.bounds import ConnectionLimits, too_many_bodies, too_many_connections
@@ -15,6 +17,8 @@ RESERVED_FILES: Final = 128
 """Of the files that a process may open, those that are no connections of clients."""
 MAX_REFUSED: Final = 256
 """Connections beyond the bound that are told so; who comes after these is cut off."""
+CHECKED_AT_ONCE: Final = 50
+"""Connections whose deadlines are looked at in one turn of the event loop."""
 IPV6_NETWORK: Final = len("2001:0db8:0001:0002")
 """Of an exploded IPv6 address, what names one network (/64): its hosts choose the rest."""
 
@@ -37,6 +41,7 @@ class Connections:
         self.body_bytes = 0
         """Of bodies of which a part is still to come, and of requests behind one that is not answered."""
         self._sweep: asyncio.TimerHandle | None = None
+        """None while there is no connection."""
 
     def add(self, connection: Connection, address: str) -> Problem | None:
         """Counts a connection. The problem is the answer to one too many, which is counted, too.
@@ -79,10 +84,19 @@ class Connections:
         self._sweep = loop.call_later(self.limits.sweep_seconds, self._check_all, loop)
 
     def _check_all(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._sweep = None
+        self._check_some(loop, iter(tuple(self._open)))
+
+    def _check_some(self, loop: asyncio.AbstractEventLoop, rest: Iterator[Connection]) -> None:
+        """Some in one turn of the loop: to refuse hundreds at once would keep the others waiting."""
+        some = list(islice(rest, CHECKED_AT_ONCE))
         now = loop.time()
-        for connection in tuple(self._open):
-            connection.check_deadline(now)
+        for connection in some:
+            if connection in self._open:
+                connection.check_deadline(now)
+        if some:
+            loop.call_soon(self._check_some, loop, rest)
+            return
+        self._sweep = None
         if self._open:
             self._sweep_later()
 
