@@ -123,6 +123,8 @@ def test_a_connection_that_is_kept_is_answered_directly_again_and_again(ways: Pa
                 connection.sendall(each)
                 got.append(answered(connection))
             answers.append(got)
+            kept = [getattr(it, "cycle", None) for it in way.state.connections]
+            assert not any(getattr(it, "chunks", None) for it in kept), "no body is kept"
     assert answers[0] == answers[1]
     assert direct.taken - before[0] == 5
     assert direct.state.total_requests - before[1] == 6
