@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from serving.http.bounds import MAX_LENGTH_DIGITS
 from tests.support.http import Answer, Server
 
 DIGITS = 5000
@@ -97,7 +98,7 @@ def test_a_length_that_is_too_large_is_a_4xx(edge: Server, length: str) -> None:
 
 def test_a_length_with_some_zeros_before_it_is_taken(edge: Server) -> None:
     body = b'{"user_id": "u1", "item_id": "i1", "action": "view"}'
-    assert sent(edge, head(f"{len(body):019d}") + body).status == 202
+    assert sent(edge, head(f"{len(body):0{MAX_LENGTH_DIGITS}d}") + body).status == 202
 
 
 @pytest.mark.parametrize("digits", [20, 300, 4000, DIGITS])
