@@ -23,7 +23,15 @@ from kafka.record import MemoryRecords
 
 from infra.broker.apis import APIS
 from infra.broker.node import Broker
-from infra.broker.wire import Call, RequestHeader, decode, encode, frame_size, request_header
+from infra.broker.wire import (
+    Call,
+    Malformed,
+    RequestHeader,
+    decode,
+    encode,
+    frame_size,
+    request_header,
+)
 
 HOST: Final = "127.0.0.1"
 NOT_LEADER: Final = 6
@@ -195,7 +203,7 @@ class ScriptedBroker:
             self._peers[task] = node
             try:
                 await self._serve(node, reader, writer)
-            except (asyncio.IncompleteReadError, OSError):
+            except (asyncio.IncompleteReadError, OSError, Malformed):
                 pass
             except asyncio.CancelledError:
                 writer.transport.abort()
