@@ -29,6 +29,8 @@ TAKE_A_TOPIC = {
     "NewTopic": 1,
 }
 """Functions of kafka-python, and of how many arguments a call is one of theirs: a pipe's `send` has one."""
+OTHER_SENDERS = ("history", "connection", "self._connection")
+"""`infra.client.history` sends over HTTP, and `infra.kafka.connection` bytes."""
 
 
 @pytest.mark.parametrize("prefix", ["", "shop.", "b-", "events", 32 * "x"])
@@ -66,10 +68,8 @@ def bypasses(source: str) -> Iterator[int]:
             continue
         owner, _, called = ast.unparse(call.func).rpartition(".")
         given = {it.arg: it.value for it in call.keywords}
-        # `infra.client.history` sends over HTTP
-        of_kafka = owner != "history" and len(call.args) + len(given) >= TAKE_A_TOPIC.get(
-            called, 99
-        )
+        of_kafka = len(call.args) + len(given) >= TAKE_A_TOPIC.get(called, 99)
+        of_kafka = of_kafka and owner not in OTHER_SENDERS
         topic = call.args[0] if call.args else given.get("topic", given.get("name"))
         if called == "TopicPartition" or (of_kafka and not is_broker_name(topic)):
             yield call.lineno
