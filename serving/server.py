@@ -22,6 +22,7 @@ from infra.settings import Settings, from_environment
 from infra.terminal.errors import in_one_line
 from schemas.errors import FreshetError
 from serving.app import create
+from serving.context import Serving
 from serving.health import is_loading
 from serving.http.bounds import ConnectionLimits
 from serving.http.connections import Connections
@@ -102,6 +103,11 @@ def protocol(app: FastAPI) -> type[BoundedProtocol]:
         )
         instead = INSTEAD
         responders = direct.responders(app)
+
+        @staticmethod
+        def count_refusal(status: int) -> None:
+            serving: Serving = app.state.serving
+            serving.metrics.add("freshet_problems_total", status=str(status))
 
     return ServingProtocol
 

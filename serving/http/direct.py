@@ -144,6 +144,7 @@ class _Exchange:
         "response_complete",
         "response_started",
         "started",
+        "waiting_for_100_continue",
     )
     message_event: Final = _NoEvent()
 
@@ -153,6 +154,7 @@ class _Exchange:
         self.chunks: list[bytes] = []
         self.keep_alive = self.more_body = True
         self.disconnected = self.response_started = self.response_complete = False
+        self.waiting_for_100_continue = False
 
     def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Writes the answer as uvicorn does, in one piece; drops it where the client has gone."""

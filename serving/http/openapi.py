@@ -20,10 +20,14 @@ _MEANING: Final = {
     401: "No valid token",
     403: "Not allowed",
     404: "There is no such thing",
+    408: "The head or the body came too slowly",
     413: "Too large",
     414: "The request line is too long; a body takes more",
     415: "Another media type, charset or coding; `Accept` or `Accept-Encoding` names those that are taken",
     422: "A field can't be taken; `errors` names it",
+    429: "This address has too many connections; retry after `Retry-After`",
+    431: "The headers are too large, or too many",
+    501: "A Transfer-Encoding other than chunked",
     503: "Nothing durable took it; retry with the same ids after `Retry-After`",
 }
 _IN_UTF8: Final = (
@@ -100,7 +104,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 def _refusals(reads_body: bool) -> dict[str, Any]:
     """The problems of every route, and of every one that reads a body."""
-    statuses = (414, 415) if reads_body else (414,)
+    statuses = (408, 414, 415, 429, 431, 501) if reads_body else (408, 414, 429, 431)
     return {str(status): _problem(status) for status in statuses}
 
 

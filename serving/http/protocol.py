@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar, Final
 
+from httptools import HttpParserError
+
 from schemas.errors import FreshetError
 from serving.http import bounds
 from serving.http.bounds import MAX_HEADERS, MAX_LENGTH_DIGITS, MAX_LINE_BYTES
@@ -102,15 +104,22 @@ class BoundedProtocol(HoldingProtocol):
             head = _without_upgrade(head)
         self._remaining = self._received = self._discarded = 0
         self._chunks = None
-        super().data_received(head)
+        self._parse(head)
         return data[size:]
+
+    def _parse(self, data: bytes) -> None:
+        """As uvicorn's `data_received`, without its line in the log for each client that sends nonsense."""
+        try:
+            self.parser.feed_data(data)
+        except HttpParserError:
+            self._refuse(self._refusal or bounds.malformed_request())
 
     def _take_body(self, data: bytes) -> bytes:
         remaining = self._remaining
         piece = data if len(data) <= remaining else data[:remaining]
         self._remaining = remaining - len(piece)
         self._count(len(piece), complete=not self._remaining)
-        super().data_received(piece)
+        self._parse(piece)
         return data[remaining:]
 
     def _take_chunks(self, data: bytes) -> bytes:
@@ -121,7 +130,7 @@ class BoundedProtocol(HoldingProtocol):
             self._discard(used - len(content))
         self._count(len(content), complete)
         framed = b"%x\r\n%b\r\n" % (len(content), content) if content else NO_DATA
-        super().data_received(framed + b"0\r\n\r\n" if complete else framed)
+        self._parse(framed + b"0\r\n\r\n" if complete else framed)
         if rest and not complete:  # other connections have their turn
             self._hold(rest)
             self._resume_soon()

@@ -7,7 +7,6 @@ from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
-from serving.http import bounds
 from serving.http.bounds import MAX_DISCARDED_BYTES
 from serving.http.connections import Connections
 from serving.http.direct import DirectProtocol
@@ -54,14 +53,15 @@ class RefusingProtocol(DirectProtocol):
         self._held = NO_DATA
         """What came behind a request that is not answered yet; reading is paused meanwhile."""
 
+    @staticmethod
+    def count_refusal(status: int) -> None:
+        """Gets the status of each problem that no route answers with."""
+
     def shutdown(self) -> None:
         if self._answered:
             self.transport.close()  # also while a refused client is read, or half a head has come
         else:
             super().shutdown()
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(self._refusal or bounds.malformed_request())
 
     def _refuse(self, problem: Problem) -> None:
         """Answers with a problem, unless the request has an answer already, and takes no other request."""
@@ -73,6 +73,7 @@ class RefusingProtocol(DirectProtocol):
         if self._abandon() or (in_body and self._answered):
             self.transport.close()
             return
+        self.count_refusal(problem.status)
         self.transport.write(_answer(problem, headed))
         self._refuse_more()
 
@@ -93,6 +94,7 @@ class RefusingProtocol(DirectProtocol):
         if self._answered or cycle is None:
             return False
         cycle.disconnected = True
+        cycle.waiting_for_100_continue = False  # nothing may be written any more
         cycle.message_event.set()
         begun: bool = cycle.response_started
         return begun

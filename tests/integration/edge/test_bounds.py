@@ -8,7 +8,7 @@ import pytest
 
 from serving.http.bounds import MAX_HEADERS, MAX_HEADERS_BYTES, MAX_LINE_BYTES
 from tests.integration.edge.test_requests import answer_to
-from tests.support.http import Server
+from tests.support.http import Server, metric
 
 GET = b"GET /health/live HTTP/1.1\r\n"
 POST = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -122,3 +122,10 @@ def test_trailers_and_extensions_are_not_read(edge: Server) -> None:
     answer = answer_to(edge, sent + again)
     assert answer.startswith(b"HTTP/1.1 202 ")
     assert answer.endswith(b'{"status":"alive"}')
+
+
+def test_what_no_route_answers_is_counted_with_the_problems(edge: Server) -> None:
+    name = 'freshet_problems_total{status="431"}'
+    before = metric(edge, name)
+    answer_to(edge, GET + b"A: " + LONG)
+    assert metric(edge, name) == before + 1

@@ -7,6 +7,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import pytest
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -241,3 +242,25 @@ def test_small_chunks_cost_no_more_than_their_bytes() -> None:
 
     said = json.loads(uvloop.run(answer()).partition(b"\r\n\r\n")[2])["asked"]
     assert said.count("1") >= 20_000
+
+
+def test_who_is_refused_is_not_asked_to_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing may be written behind a problem; and a client that sends nonsense leaves no line in the log."""
+    got: list[str] = []
+
+    async def reads(scope: Any, receive: Any, send: Any) -> None:
+        got.append("asked")
+        got.append((await receive())["type"])
+
+    async def answer() -> bytes:
+        async with bounded(reads) as listener:
+            sent = POST + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"
+            answer = await listener.answer(sent)
+            while not got:
+                await asyncio.sleep(0)
+            return answer + await listener.answer(b"GET / HTTP/1.1\r\nA\r\n\r\n")
+
+    answers = uvloop.run(answer())
+    assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 400 ") == 2
+    assert got == ["asked", "http.disconnect"]
+    assert not caplog.records
