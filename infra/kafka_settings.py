@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+DEFAULT_PORT: Final = 9092
+MAX_PORT: Final = (1 << 16) - 1
+# a name of RFC 1123, an address, or one of IPv6 in brackets; and a port
+_SERVER: Final = re.compile(
+    r"(?:(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])(?::(?P<port>[0-9]{1,5}))?"
+)
 PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
@@ -42,11 +49,30 @@ class KafkaSettings(msgspec.Struct, frozen=True, kw_only=True):
     three replicas or more, else 1."""
 
 
+def broker_address(server: str) -> tuple[str, int]:
+    """Host and port of ``host:port``, also where a broker says it.
+
+    >>> [broker_address(it) for it in ("one:1234", "[::1]:9093", "::1:9094", "two", "[::2]")]
+    [('one', 1234), ('::1', 9093), ('::1', 9094), ('two', 9092), ('::2', 9092)]
+    """
+    host, _, port = server.rpartition(":")
+    if not (host and port.isdecimal()):
+        host, port = server, str(DEFAULT_PORT)
+    return host.strip("[]"), int(port)
+
+
 def refusal(settings: KafkaSettings) -> str:
     """The first thing wrong with the settings of Kafka; "" where nothing is. Reads the files they name."""
+    if not all(map(_is_server, settings.kafka_bootstrap.split(","))):
+        return "KAFKA_BOOTSTRAP takes host:port, several with commas between them ([host]:port for IPv6)"
     if settings.kafka_security_protocol not in PROTOCOLS:
         return f"KAFKA_SECURITY_PROTOCOL takes one of {', '.join(PROTOCOLS)}"
     return _of_sasl(settings) or _of_ssl(settings) or _of_replicas(settings)
+
+
+def _is_server(text: str) -> bool:
+    found = _SERVER.fullmatch(text.strip())
+    return found is not None and 0 < int(found["port"] or DEFAULT_PORT) <= MAX_PORT
 
 
 def _of_sasl(settings: KafkaSettings) -> str:

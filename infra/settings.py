@@ -302,8 +302,6 @@ def _check(settings: Settings) -> None:
         raise BadSetting("FRESHET_METRICS_PORT must be 0 (none) to 65535")
     if settings.log_level not in ("", *LEVELS):
         raise BadSetting(f"FRESHET_LOG_LEVEL takes one of {', '.join(LEVELS)}")
-    if not all(map(str.strip, settings.kafka_bootstrap.split(","))):
-        raise BadSetting("KAFKA_BOOTSTRAP takes host:port, several with commas between them")
     if not re.fullmatch("[a-z0-9._-]{0,32}", settings.topic_prefix):
         raise BadSetting(
             "FRESHET_TOPIC_PREFIX takes at most 32 of a-z, 0-9, '.', '_' and '-', such as shop.; leave it"

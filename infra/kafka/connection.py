@@ -77,16 +77,17 @@ class BrokerConnection(asyncio.Protocol):
         host: str,
         port: int,
         on_lost: Callable[[BrokerConnection, Exception | None], None],
+        ip: str = "",
     ) -> BrokerConnection:
         """A connection that may send. `on_lost` is called once when it has ended, with the reason (None:
-        `abort`).
+        `abort`). `ip`: which address of `host`; "": those that it has, one after the other.
 
         Errors: OSError (a time-out is one), EOFError; `IncompatibleBrokerVersion`; `KafkaSecurityError` for
         what an operator must mend.
         """
         address = f"{host}:{port}"
         try:
-            return await _opened(cls(address), settings, host, port, on_lost)
+            return await _opened(cls(address), settings, host, port, on_lost, ip)
         except ssl.SSLError as error:
             raise security.of_ssl(error, address, settings) from None
         except (EOFError, ConnectionResetError, ConnectionAbortedError, BrokenConnection):
@@ -184,8 +185,10 @@ class BrokerConnection(asyncio.Protocol):
             self._chunks, self._held = [], 0
         try:
             self._take_frames(data)
-        except Exception as error:
+        except BrokenConnection as error:
             self._lose(error)
+        except Exception as error:  # of kafka-python's parsers, or of a callback
+            self._lose(BrokenConnection(f"an answer that cannot be read ({type(error).__name__})"))
 
     def connection_lost(self, error: Exception | None) -> None:
         ours = self.closed
@@ -328,11 +331,12 @@ async def _opened(
     host: str,
     port: int,
     on_lost: Callable[[BrokerConnection, Exception | None], None],
+    ip: str,
 ) -> BrokerConnection:
     context = security.ssl_context(settings) if security.uses_ssl(settings) else None
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            await _connect(made, host, port, context)
+            await _connect(made, host, port, context, ip)
             await made._begin(settings)
         if made.closed:
             raise made._reason or EOFError("the broker ended the connection")
@@ -344,13 +348,13 @@ async def _opened(
 
 
 async def _connect(
-    made: BrokerConnection, host: str, port: int, context: ssl.SSLContext | None
+    made: BrokerConnection, host: str, port: int, context: ssl.SSLContext | None, ip: str = ""
 ) -> None:
     """Errors: OSError, also for TLS."""
     # asyncio and uvloop set TCP_NODELAY
     await asyncio.get_running_loop().create_connection(
         lambda: made,
-        host.strip("[]"),
+        ip or host.strip("[]"),
         port,
         ssl=context,
         server_hostname=host.strip("[]").rstrip(".") if context else None,

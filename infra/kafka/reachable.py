@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 from kafka.errors import IncompatibleBrokerVersion
 
-from infra.kafka.connection import BrokerConnection
+from infra.kafka.connection import CONNECT_SECONDS, BrokerConnection
 from infra.kafka.security import KafkaSecurityError
+from infra.kafka_settings import MAX_PORT, broker_address
 from infra.settings import Settings
 
-DEFAULT_PORT: Final = 9092
+NEXT_IP_SECONDS: Final = 0.25
+"""After this long without an answer the next address of a name is asked, too (RFC 8305, section 5)."""
 OnLost = Callable[[BrokerConnection, Exception | None], None]
+_Opening = Callable[[], Awaitable[BrokerConnection]]
 
 
 def addresses(servers: Sequence[str]) -> list[tuple[str, int]]:
-    """Host and port of each of ``host:port``; a port that is not named is 9092.
-
-    >>> addresses(["one:1234", " [::1]:9093", "two"])
-    [('one', 1234), ('[::1]', 9093), ('two', 9092)]
-    """
-    found = []
-    for server in map(str.strip, servers):
-        host, _, port = server.rpartition(":")
-        found.append((host, int(port)) if host else (server, DEFAULT_PORT))
-    return found
+    """Host and port of each of ``host:port``."""
+    return [broker_address(server.strip()) for server in servers]
 
 
 async def is_reachable(settings: Settings, servers: Sequence[str] = ()) -> bool:
@@ -46,27 +43,70 @@ async def is_reachable(settings: Settings, servers: Sequence[str] = ()) -> bool:
 async def open_any(
     settings: Settings, servers: Sequence[str] = (), on_lost: OnLost = lambda *_: None
 ) -> BrokerConnection:
-    """A connection to the first broker that answers; all are asked at once. `servers`: as `is_reachable`'s.
+    """A connection to the first broker that answers; all are asked at once, and one whose name has several
+    addresses at each of them. `servers`: as `is_reachable`'s.
 
     Errors: as `BrokerConnection.open`'s, `KafkaSecurityError` before others.
     """
-    errors: list[Exception] = []
-    opening = [
-        asyncio.create_task(BrokerConnection.open(settings, host, port, on_lost))
-        for host, port in addresses(servers or settings.kafka_bootstrap.split(","))
+    servers = servers or settings.kafka_bootstrap.split(",")
+    openings: list[_Opening] = [
+        partial(_open_named, settings, host, port, on_lost) for host, port in addresses(servers)
     ]
-    kept: BrokerConnection | None = None
+    return await _first(openings, 0)
+
+
+async def _open_named(
+    settings: Settings, host: str, port: int, on_lost: OnLost
+) -> BrokerConnection:
+    """Errors: as `open_any`'s."""
+    openings: list[_Opening] = [
+        partial(BrokerConnection.open, settings, host, port, on_lost, ip)
+        for ip in await _ips(host, port)
+    ]
+    return await _first(openings, NEXT_IP_SECONDS)
+
+
+async def _ips(host: str, port: int) -> list[str]:
+    """The addresses of a name, at least one. Errors: OSError."""
+    if port > MAX_PORT:
+        raise socket.gaierror(socket.EAI_SERVICE, "no number of a port")
+    loop = asyncio.get_running_loop()
     try:
-        for opened in asyncio.as_completed(opening):
-            try:
-                kept = await opened
-                return kept
-            except (OSError, EOFError, KafkaSecurityError, IncompatibleBrokerVersion) as error:
-                errors.append(error)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise socket.gaierror(socket.EAI_NONAME, "no name of a host") from None
+    return list(dict.fromkeys(str(it[4][0]) for it in found))
+
+
+async def _first(openings: Sequence[_Opening], seconds: float) -> BrokerConnection:
+    """The first connection that is open. Each next one is begun as one before fails, or after so many
+    seconds."""
+    errors: list[Exception] = []
+    tasks: list[asyncio.Future[BrokerConnection]] = []
+    pending: set[asyncio.Future[BrokerConnection]] = set()
+    kept: BrokerConnection | None = None
+    waiting = list(reversed(openings))
+    try:
+        while waiting or pending:
+            if waiting:
+                tasks.append(asyncio.ensure_future(waiting.pop()()))
+                pending.add(tasks[-1])
+            done, pending = await asyncio.wait(
+                pending,
+                timeout=seconds if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for task in done:
+                try:
+                    kept = task.result()
+                    return kept
+                except (OSError, EOFError, KafkaSecurityError, IncompatibleBrokerVersion) as error:
+                    errors.append(error)
     finally:
-        for task in opening:
+        for task in tasks:
             task.cancel()
-        for made in await asyncio.gather(*opening, return_exceptions=True):
+        for made in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(made, BrokerConnection) and made is not kept:
                 made.abort()
     raise next((it for it in errors if isinstance(it, KafkaSecurityError)), errors[0])

@@ -174,5 +174,5 @@ def test_a_parser_that_raises_ends_the_connection_and_abort_calls_nothing_more()
         return got, lost
 
     got, lost = uvloop.run(work(refuses=True))
-    assert (got, [type(it) for it in lost]) == ([b"1"], [ValueError])
+    assert (got, [type(it) for it in lost]) == ([b"1"], [BrokenConnection])
     assert uvloop.run(work(refuses=False)) == ([b"1"], [None])

@@ -104,10 +104,7 @@ async def _connected(
             each.lose(connection, error)
 
     nodes = sorted({node for topic in cluster.topics.values() for node in topic.leaders})
-    tries = [
-        asyncio.create_task(BrokerConnection.open(settings, *cluster.nodes[node], lost))
-        for node in nodes
-    ]
+    tries = [asyncio.create_task(open_any(settings, [cluster.nodes[node]], lost)) for node in nodes]
     connections: dict[int, BrokerConnection] = {}
     try:
         for node, each in zip(nodes, tries, strict=True):

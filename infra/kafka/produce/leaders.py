@@ -36,9 +36,9 @@ class TopicLeaders(NamedTuple):
 
 
 class Cluster(NamedTuple):
-    """`nodes`: host and port of each broker. `topics`: by our names."""
+    """`nodes`: ``host:port`` of each broker. `topics`: by our names."""
 
-    nodes: Mapping[int, tuple[str, int]]
+    nodes: Mapping[int, str]
     topics: Mapping[str, TopicLeaders]
 
     def bounded(self, max_batch_bytes: Mapping[str, int]) -> Cluster:
@@ -85,7 +85,7 @@ async def cluster_of(connection: BrokerConnection, settings: Settings) -> Cluste
         found[topic.name] = TopicLeaders(str(entry.topic_id), entry.name, by_partition, limit)
     if len(found) < len(names):
         raise TopicsDiffer
-    nodes = {it.node_id: (it.host, it.port) for it in answer.brokers}
+    nodes = {it.node_id: f"{it.host}:{it.port}" for it in answer.brokers}
     if missing := {node for it in found.values() for node in it.leaders} - set(nodes):
         raise LeaderNotAvailableError(f"a leader that is no broker: {sorted(missing)}")
     return Cluster(nodes, found)

@@ -101,6 +101,5 @@ class Opener:
         self._opened_at = time.monotonic()
         self._predecessor = self._predecessor._replace(events_topic=made.events_topic)
         # the next one may be opened by way of any broker of the cluster
-        found = [f"{host}:{port}" for host, port in made.cluster.nodes.values()]
-        self._brokers = list(dict.fromkeys([*self._bootstrap, *found]))
+        self._brokers = list(dict.fromkeys([*self._bootstrap, *made.cluster.nodes.values()]))
         return made

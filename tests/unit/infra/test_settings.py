@@ -30,6 +30,14 @@ from infra.variables import OTHER_VARIABLES
         ("FRESHET_PSEUDONYM_KEYS", "1:s3cret"),
         ("KAFKA_BOOTSTRAP", ""),
         ("KAFKA_BOOTSTRAP", "s3cret:9092,"),
+        ("KAFKA_BOOTSTRAP", "s3cret:port"),
+        ("KAFKA_BOOTSTRAP", "s3cret:0"),
+        ("KAFKA_BOOTSTRAP", "s3cret:70000"),
+        ("KAFKA_BOOTSTRAP", "s3cret..example:9092"),
+        ("KAFKA_BOOTSTRAP", f"{'s3cret' * 11}:9092"),
+        ("KAFKA_BOOTSTRAP", "SASL_SSL://s3cret:9092"),
+        ("KAFKA_BOOTSTRAP", "::1"),
+        ("KAFKA_BOOTSTRAP", f"{'s3cret' * 10_000}!"),
         ("FRESHET_TOPIC_PREFIX", "s3cret/"),
         ("FRESHET_TOPIC_PREFIX", "Shop."),
         ("FRESHET_TOPIC_PREFIX", "{s3cret}"),
@@ -52,6 +60,11 @@ def test_a_setting_that_cannot_work_is_refused(variable: str, value: str) -> Non
     with pytest.raises(BadSetting, match=f"^{variable} ") as error:
         from_environment({variable: value})
     assert "s3cret" not in str(error.value)
+
+
+def test_addresses_of_brokers_are_names_or_numbers() -> None:
+    given = "kafka, a_b-1.svc.example.:9092,127.0.0.1:1,[::1]:9093,[fe80::1%eth0]"
+    assert from_environment({"KAFKA_BOOTSTRAP": given}).kafka_bootstrap == given
 
 
 def test_a_scale_and_words_that_are_no_ids_are_read() -> None:
