@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from http import HTTPStatus
+from itertools import count
 from typing import Any, Final
 
 import msgspec
@@ -122,7 +124,16 @@ def request_id(request: Request) -> str:
 
 def identified(client_id: str) -> str:
     """The client's X-Request-Id where it is valid, else a new id."""
-    return client_id if _REQUEST_ID.fullmatch(client_id) else secrets.token_hex(8)
+    if client_id and _REQUEST_ID.fullmatch(client_id):
+        return client_id
+    return f"{next(_numbers()):016x}"
+
+
+@cache
+def _numbers() -> Iterator[int]:
+    """The ids that this process gives, from a random one on: a random one each is a system call each. It is
+    made by who uses it, since workers are forks of a process that has this module."""
+    return count(secrets.randbits(63))
 
 
 def _place(error: Exception) -> str:
