@@ -19,6 +19,7 @@ _OWN_COUNTER: Final[Mapping[str | None, str]] = {
     STORE_DOWN: "freshet_store_down_total",
     STALE_VECTOR: "freshet_stale_vector_total",
 }
+_BODIES: Final = ("freshet_request_bytes_total",)
 MAX_UNSETTLED_ANSWERS: Final = 64
 """Answers to reads, or to writes, whose counts are added to the series together."""
 
@@ -70,15 +71,18 @@ class Metrics:
         """A gauge's value, or the total of a counter that is counted elsewhere."""
         self.process_metrics.set(name, value, *_values(name, labels))
 
-    def count_request(self, route: str, status: int) -> None:
-        """Counts a request. `route`: its path as registered, so the label has one value a route."""
+    def count_request(self, route: str, status: int, received: int | None = None) -> None:
+        """Counts a request. `route`: its path as registered, so the label has one value a route. `received`:
+        of its body, as `count_body`'s; None where that is counted, or was not read."""
         with self._lock:
             self._counted["freshet_requests_total", route, str(status)] += 1
+            if received is not None:
+                self._counted[_BODIES] += received
 
     def count_body(self, received: int) -> None:
         """Counts the body of a request. `received`: bytes on the wire."""
         with self._lock:
-            self._counted[("freshet_request_bytes_total",)] += received
+            self._counted[_BODIES] += received
 
     def count_events(
         self, accepted: int, duplicates: int, unknown_items: int, ignored: int, seconds: float

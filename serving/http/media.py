@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from serving.http.errors import Problem
@@ -77,6 +78,7 @@ def check_media_type(value: bytes, method: str, *, lines: bool) -> None:
     )
 
 
+@lru_cache(maxsize=64)
 def is_ndjson(value: bytes) -> bool:
     """Whether a Content-Type of this value is one of lines."""
     return media_type(value) not in (JSON, "")

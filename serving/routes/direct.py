@@ -27,6 +27,7 @@ from serving.routes.events import PATH, SCOPE, accepted
 
 _JSON: Final = (b"content-type", b"application/json")
 _TRACEPARENT: Final = TRACEPARENT.encode()
+_UNTRACED: Final = EVENTS.headers
 
 
 def responders(app: FastAPI) -> Mapping[tuple[bytes, bytes], Responder]:
@@ -73,13 +74,14 @@ class EventsResponder:
             return False
         if ingested.rejected or ingested.ignored or ingested.duplicates:
             return False
-        traceparent = valid_traceparent([headers.get(_TRACEPARENT)])
+        trace = headers.get(_TRACEPARENT)
+        record_headers = traced(_UNTRACED, valid_traceparent([trace])) if trace else _UNTRACED
 
         def respond_once_durable(outcome: AppendOutcome) -> None:
             self._respond(head, outcome, ingested, len(body), started, respond)
 
         return serving.writes.submit(
-            EVENTS.name, ingested.records, traced(EVENTS.headers, traceparent), respond_once_durable
+            EVENTS.name, ingested.records, record_headers, respond_once_durable
         )
 
     def _respond(
@@ -93,7 +95,6 @@ class EventsResponder:
     ) -> None:
         """Answers as `Guarded.answer` does, and counts as it and the route do."""
         serving, metrics = self._serving, self._serving.metrics
-        metrics.count_body(received)
         identifier = identified(head.headers.get(b"x-request-id", b"").decode("latin-1"))
         try:
             if outcome.error is not None:
@@ -104,10 +105,10 @@ class EventsResponder:
         except Exception as error:  # a request never ends without an answer
             response = problem_response(as_problem(error), identifier)
             metrics.add("freshet_problems_total", status=str(response.status_code))
-            metrics.count_request(PATH, response.status_code)
+            metrics.count_request(PATH, response.status_code, received)
             respond(response.status_code, response.raw_headers, bytes(response.body))
             return
-        metrics.count_request(PATH, 202)
+        metrics.count_request(PATH, 202, received)
         length = b"%d" % len(content)
         request_id = (b"x-request-id", identifier.encode())
         respond(202, ((b"content-length", length), _JSON, request_id), content)
