@@ -11,6 +11,8 @@ MAX_LINE_BYTES: Final = 16 * 1024
 """Of a request line, a header, the size line of a chunk; without its end."""
 MAX_HEADERS_BYTES: Final = 32 * 1024
 """Of all headers of a request, or of all trailers of a body."""
+MAX_EMPTY_BYTES: Final = 1024
+"""Of empty lines before a request (RFC 9112, 2.2)."""
 MAX_HEADERS: Final = 100
 """Lines of headers, or of trailers."""
 MAX_LENGTH_DIGITS: Final = 12
@@ -33,6 +35,8 @@ class ConnectionLimits(NamedTuple):
     """Least rate of a body's content and of the reading of an answer."""
     discard_seconds: float = 5.0
     """For how long a refused connection is read."""
+    stop_seconds: float = 1.0
+    """How long a process that stops waits for the rest of a body, and then for its client to read why."""
     sweep_seconds: float = 1.0
     """How often the connections are looked at: a time above holds to within this."""
     connections: int = 4096
@@ -93,6 +97,10 @@ def too_many_connections(of_address: bool) -> Problem:
 
 def too_many_bodies() -> Problem:
     return _later(503, "service_unavailable", "This server receives too many bodies at a time.")
+
+
+def stopping() -> Problem:
+    return _later(503, "service_unavailable", "This server stops, and has not got the whole body.")
 
 
 def _later(status: int, code: str, detail: str) -> Problem:

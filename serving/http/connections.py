@@ -16,9 +16,11 @@ from serving.http.errors import Problem
 RESERVED_FILES: Final = 128
 """Of the files that a process may open, those that are no connections of clients."""
 MAX_REFUSED: Final = 256
-"""Connections beyond the bound that are told so; who comes after these is cut off."""
-CHECKED_AT_ONCE: Final = 50
-"""Connections whose deadlines are looked at in one turn of the event loop."""
+"""Connections beyond the bound that are told so, as far as half of `RESERVED_FILES` stays free; who comes
+after these is cut off."""
+CHECKED_AT_ONCE: Final = 10
+"""Connections whose deadlines are looked at in one turn of the event loop: to refuse one may cost half a
+millisecond."""
 IPV6_NETWORK: Final = len("2001:0db8:0001:0002")
 """Of an exploded IPv6 address, what names one network (/64): its hosts choose the rest."""
 
@@ -29,13 +31,19 @@ class Connection(Protocol):
 
 
 class Connections:
-    """Counted for one process and one event loop. It is free of cost while there is no connection."""
+    """Counted for one process and one event loop. It is free of cost while there is no connection.
 
-    def __init__(self, limits: ConnectionLimits | None = None) -> None:
+    `files`: how many the process may open, -1 for any number; None for what the system says.
+    """
+
+    def __init__(self, limits: ConnectionLimits | None = None, files: int | None = None) -> None:
         self.limits = limits or ConnectionLimits()
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if files is None:
+            files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         most = self.limits.connections
         self._most = most if files < 0 else max(1, min(most, files - RESERVED_FILES))
+        spare = MAX_REFUSED if files < 0 else files - self._most - RESERVED_FILES // 2
+        self._refused = max(0, min(MAX_REFUSED, spare))
         self._open: dict[Connection, str] = {}
         self._of: Counter[str] = Counter()
         self.body_bytes = 0
@@ -48,7 +56,7 @@ class Connections:
 
         Errors: OverflowError where even those that are refused are too many; it is not counted.
         """
-        if len(self._open) >= self._most + MAX_REFUSED:
+        if len(self._open) >= self._most + self._refused:
             raise OverflowError
         site = site_of(address)
         self._open[connection] = site

@@ -80,7 +80,13 @@ def merged(*extras: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The whole OpenAPI document of `app`. Every operation has its scope under ``security``."""
+    """The whole OpenAPI document of `app`, made once. Every operation has its scope under ``security``."""
+    if app.openapi_schema is None:
+        app.openapi_schema = _describe(app)
+    return app.openapi_schema
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
     document: dict[str, Any] = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )

@@ -12,15 +12,16 @@ import re
 from typing import Any, ClassVar, Final
 
 from httptools import HttpParserError
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from schemas.errors import FreshetError
 from serving.http import bounds
-from serving.http.bounds import MAX_HEADERS, MAX_LENGTH_DIGITS, MAX_LINE_BYTES
+from serving.http.bounds import MAX_EMPTY_BYTES, MAX_HEADERS, MAX_LENGTH_DIGITS, MAX_LINE_BYTES
 from serving.http.chunks import Chunks
 from serving.http.errors import Problem
 from serving.http.holding import HoldingProtocol
 from serving.http.lines import Lines
-from serving.http.refusing import NO_DATA, Phase
+from serving.http.refusing import NO_DATA, LingeringTransport, Phase
 
 _HEAD_END: Final = b"\r\n\r\n"
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
@@ -43,6 +44,10 @@ class BoundedProtocol(HoldingProtocol):
         self._remaining = 0
         """Of the body's announced bytes, those that are still to come."""
         self._chunks: Chunks | None = None
+        self._keeps = True
+        """Whether the connection is kept where the client sends the body that it asked about (Expect)."""
+        self._empty = 0
+        """Bytes of empty lines before the request."""
 
     # what comes in
 
@@ -74,7 +79,11 @@ class BoundedProtocol(HoldingProtocol):
     def _take_start(self, data: bytes) -> bytes:
         """A head from its first byte on. Returns what follows it."""
         if data[0] in b"\r\n":
-            return data.lstrip(b"\r\n")  # RFC 9112, 2.2
+            rest = data.lstrip(b"\r\n")
+            self._empty += len(data) - len(rest)
+            if self._empty > MAX_EMPTY_BYTES:
+                raise bounds.malformed_request()
+            return rest
         end = data.find(_HEAD_END)
         if 0 <= end <= MAX_LINE_BYTES and data.count(b"\n", 0, end) <= MAX_HEADERS:
             return self._parse_head(data, end + len(_HEAD_END))
@@ -102,7 +111,7 @@ class BoundedProtocol(HoldingProtocol):
         head = data[:size]
         if _UPGRADE.search(head):
             head = _without_upgrade(head)
-        self._remaining = self._received = self._discarded = 0
+        self._remaining = self._received = self._discarded = self._empty = 0
         self._chunks = None
         self._parse(head)
         return data[size:]
@@ -138,6 +147,8 @@ class BoundedProtocol(HoldingProtocol):
         return rest
 
     def _count(self, size: int, complete: bool) -> None:
+        if self.expect_100_continue and not self._received and not self._answered:
+            self.cycle.keep_alive = self._keeps and self._stopped is None
         self._received += size
         if self._answered:
             self._discard(size)
@@ -162,6 +173,16 @@ class BoundedProtocol(HoldingProtocol):
         self._phase = Phase.BODY
         if self._remaining or self._chunks is not None:
             self._since = self.loop.time()
+            self._expect_body()
+
+    def _expect_body(self) -> None:
+        """The rest of a body is to come, or, where its client waits for a 100, maybe not: what follows an
+        answer without that is unknown, so the answer is the last one."""
+        cycle = self.cycle
+        if isinstance(cycle, RequestResponseCycle):
+            cycle.transport = LingeringTransport(self)  # type: ignore[assignment]
+            if self.expect_100_continue:
+                self._keeps, cycle.keep_alive = cycle.keep_alive, False
 
     def _frame(self) -> None:
         """How the body ends. Errors: `Problem`. The parser has refused a length beside a coding, or two."""
@@ -196,9 +217,6 @@ class BoundedProtocol(HoldingProtocol):
             return
         if self._phase is Phase.ANSWER:
             self._await_request()
-        elif self.expect_100_continue and not self._received:
-            # the client may leave out the body that it was not asked for, or not: what follows is unknown
-            self._refuse_more()
         if self._held:
             self._resume_soon()
         else:

@@ -30,6 +30,20 @@ class Phase(Enum):
     """The end of what a refused client sends."""
 
 
+class LingeringTransport:
+    """What an answer is written to while its request's body is still to come: an answer that ends its
+    connection could be lost if nothing read that body."""
+
+    __slots__ = ("_protocol", "is_closing", "write")
+
+    def __init__(self, protocol: RefusingProtocol) -> None:
+        self._protocol = protocol
+        self.write, self.is_closing = protocol.transport.write, protocol.transport.is_closing
+
+    def close(self) -> None:
+        self._protocol.close_after_answer()
+
+
 class RefusingProtocol(DirectProtocol):
     """`accepted`: the connections of the process."""
 
@@ -43,6 +57,8 @@ class RefusingProtocol(DirectProtocol):
         """When the phase began, as far as the client is to blame for its length."""
         self._answered = True
         """Whether no request waits for its answer."""
+        self._stopped: float | None = None
+        """Since when the process stops."""
         self._refusal: Problem | None = None
         """Why the parser was ended."""
         self._head = bytearray()
@@ -61,7 +77,15 @@ class RefusingProtocol(DirectProtocol):
         if self._answered:
             self.transport.close()  # also while a refused client is read, or half a head has come
         else:
+            self._stopped = self.loop.time()
             super().shutdown()
+
+    def close_after_answer(self) -> None:
+        """Ends the connection, as one of `LingeringTransport`."""
+        if self._phase is Phase.BODY and self.cycle.response_complete:
+            self._refuse_more()
+        else:
+            self.transport.close()
 
     def _refuse(self, problem: Problem) -> None:
         """Answers with a problem, unless the request has an answer already, and takes no other request."""

@@ -52,11 +52,16 @@ class TimedProtocol(RefusingProtocol):
                 self._refuse(bounds.too_slow("head"))
         elif self._phase is Phase.BODY:
             self._check_body(now)
-        elif self._phase is Phase.REFUSED and passed > self.limits.discard_seconds:
-            self.transport.close()
+        elif self._phase is Phase.REFUSED:
+            limits = self.limits
+            if passed > (limits.discard_seconds if self._stopped is None else limits.stop_seconds):
+                self.transport.close()
 
     def _check_body(self, now: float) -> None:
-        if self.flow.read_paused:
+        if self._stopped is not None and not self._answered:
+            if now - self._stopped > self.limits.stop_seconds:
+                self._refuse(bounds.stopping())
+        elif self.flow.read_paused:
             self._since += self.limits.sweep_seconds
         elif self.expect_100_continue and self.cycle.waiting_for_100_continue:
             self._since = now

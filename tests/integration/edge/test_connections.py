@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.http.bounds import ConnectionLimits
+from serving.http.connections import Connections
 from tests.support.bounded import UNBOUNDED, Listener, bounded, plain
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -139,7 +141,41 @@ def test_who_was_not_asked_for_a_body_starts_anew() -> None:
             head = POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(GET)
             return await listener.answer(head, GET)
 
-    assert uvloop.run(answer()).count(b"HTTP/1.1 200 OK") == 1
+    answers = uvloop.run(answer())
+    assert answers.count(b"HTTP/1.1 200 OK") == answers.count(b"\r\nconnection: close\r\n") == 1
+
+
+def test_an_answer_that_comes_before_the_body_can_be_read() -> None:
+    """Of a connection that ends with it: to close what is not read would reset it."""
+
+    async def answer() -> bytes:
+        async def at_once(scope: Any, receive: Any, send: Any) -> None:
+            await plain(b"no")(scope, receive, send)
+
+        async with bounded(at_once) as listener:
+            reader, writer = await listener.connect()
+            writer.write(POST + b"Connection: close\r\nContent-Length: 4000000\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            writer.write(bytes(4_000_000))
+            await writer.drain()
+            body = await reader.read()
+            writer.close()
+            return head + body
+
+    head, _, body = uvloop.run(answer()).partition(b"\r\n\r\n")
+    assert head.endswith(b"connection: close")
+    assert body == b"no"
+
+
+def test_empty_lines_before_a_request_are_bounded() -> None:
+    async def answers() -> list[bytes]:
+        async with bounded() as listener:
+            few = await listener.answer(b"\r\n" * 10 + GET, b"\r\n" * 10, LAST)
+            return [few, await listener.answer(b"\r\n" * 1000)]
+
+    few, many = uvloop.run(answers())
+    assert few.count(b"HTTP/1.1 200 ") == 2
+    assert (status(many), code(many)) == (400, "malformed")
 
 
 def test_answers_that_nobody_reads_are_bounded() -> None:
@@ -213,6 +249,44 @@ def test_a_stopping_process_closes_what_waits_for_no_answer() -> None:
                 writer.close()
 
     uvloop.run(stop())
+
+
+def test_a_stopping_process_does_not_wait_long_for_a_body() -> None:
+    async def stop() -> bytes:
+        async with bounded(limits=SOON._replace(stop_seconds=0.01)) as listener:
+            reader, writer = await listener.connect()
+            writer.write(POST + b"Content-Length: 1000\r\n\r\n ")
+            while not listener.connections.body_bytes:
+                await asyncio.sleep(0)
+            listener.protocols[-1].shutdown()
+            answer = await reader.read()
+            await listener.closed.wait()
+            writer.close()
+            return answer
+
+    answer = uvloop.run(stop())
+    assert (status(answer), code(answer)) == (503, "service_unavailable")
+    assert b"retry-after: 1\r\n" in answer
+
+
+def test_who_is_told_of_too_many_leaves_files_free() -> None:
+    for files, most in ((256, 192), (1024, 960), (4300, 4236), (20_000, 4096 + 256), (-1, 4352)):
+        assert uvloop.run(filled(files)) == most
+
+
+async def filled(files: int) -> int:
+    connections = Connections(UNBOUNDED._replace(connections_per_address=0), files)
+    number = 0
+    with suppress(OverflowError):
+        while True:
+            connections.add(Unlimited(), "192.0.2.1")
+            number += 1
+    return number
+
+
+class Unlimited:
+    def check_deadline(self, now: float) -> None:
+        pass
 
 
 def test_bodies_are_bounded_together() -> None:
