@@ -37,6 +37,7 @@ from infra.settings import Settings
 from schemas.errors import ConfigurationError
 from schemas.headers import Headers
 from schemas.record import Record
+from serving.log.outages import Outages
 from serving.log.partitions import PartitionCount
 
 log = logging.getLogger("freshet.serving")
@@ -64,7 +65,8 @@ class LogProducer:
         self._pending = PendingAppends()
         self._opener = Opener(settings, self._pending, self._failed)
         self._lost = asyncio.Event()
-        self._away_since = self._keep_alive_at = time.monotonic()
+        self._keep_alive_at = time.monotonic()
+        self._outages = Outages()
         self._last_warning = ""
         self._said: set[str] = set()
         self._requests = self._records = 0
@@ -216,12 +218,11 @@ class LogProducer:
         """The broker is away: all records in flight fail, in their order, and the producer is discarded."""
         producer, self._producer = self._producer, None
         self.available.clear()
-        self._away_since = time.monotonic()
         if producer is None:
             return
         self._retire(producer)
         self._opener.learn(producer, failure)
-        log.warning("%s: writes wait in the spool", failure.why)
+        self._outages.begin(failure.why)
         if failure.remedy and failure.remedy not in self._said:
             self._said.add(failure.remedy)
             log.error("%s", failure.remedy)
@@ -245,7 +246,7 @@ class LogProducer:
                 return
             self._use(producer)
             self._last_warning = ""
-            log.warning("the broker is back after %.1f s", time.monotonic() - self._away_since)
+            self._outages.end()
             PartitionCount(self._settings).store()
 
     def _use(self, producer: IdempotentProducer) -> None:

@@ -42,13 +42,13 @@ class Predecessor(NamedTuple):
 
     `producer`: the last one's id with a newer epoch, so that what that one has sent and a broker gets late
     comes into no partition any more behind what is sent again. `events_topic`: the id of the topic in the
-    cluster that gave it; in another cluster it may be another's. `max_batch_bytes`: by the broker's names of
-    topics, where they take less than they say.
+    cluster that gave it; in another cluster it may be another's. `too_large`: by the broker's names of
+    topics, the size of a batch that was refused.
     """
 
     producer: ProducerId | None = None
     events_topic: str = ""
-    max_batch_bytes: Mapping[str, int] = {}
+    too_large: Mapping[str, int] = {}
 
 
 async def open_producer(
@@ -70,7 +70,7 @@ async def open_producer(
         producer = (is_same and predecessor.producer) or await _producer_id(first)
     finally:
         first.abort()
-    cluster = cluster.bounded(predecessor.max_batch_bytes)
+    cluster = cluster.bounded(predecessor.too_large)
     return await _connected(settings, producer, cluster, pending, on_failure)
 
 

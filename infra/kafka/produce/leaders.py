@@ -41,17 +41,15 @@ class Cluster(NamedTuple):
     nodes: Mapping[int, str]
     topics: Mapping[str, TopicLeaders]
 
-    def bounded(self, max_batch_bytes: Mapping[str, int]) -> Cluster:
-        """The same, with batches of these sizes at most, by the broker's names of topics."""
+    def bounded(self, too_large: Mapping[str, int]) -> Cluster:
+        """The same, with half of these sizes where a topic says that it takes them. `too_large`: by the
+        broker's names, the size of a batch that was refused."""
         topics = {
-            name: it._replace(
-                max_batch_bytes=min(
-                    it.max_batch_bytes, max_batch_bytes.get(it.name, MAX_BATCH_BYTES)
-                )
-            )
+            name: it._replace(max_batch_bytes=too_large[it.name] // 2)
             for name, it in self.topics.items()
+            if it.max_batch_bytes >= too_large.get(it.name, it.max_batch_bytes + 1)
         }
-        return self._replace(topics=topics)
+        return self._replace(topics={**self.topics, **topics})
 
 
 async def cluster_of(connection: BrokerConnection, settings: Settings) -> Cluster:

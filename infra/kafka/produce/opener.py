@@ -78,10 +78,9 @@ class Opener:
     def learn(self, ended: IdempotentProducer, failure: Failure) -> None:
         """What the next one is opened with, and how soon."""
         before = self._predecessor
-        halved = {topic: size // 2 for topic, size in failure.too_large.items()}
         self._predecessor = before._replace(
             producer=ended.id.next() if failure.keeps_id else None,
-            max_batch_bytes={**before.max_batch_bytes, **halved},
+            too_large={**before.too_large, **failure.too_large},
         )
         lived = time.monotonic() - self._opened_at
         if lived >= MIN_LIFE_SECONDS:
@@ -99,7 +98,13 @@ class Opener:
                 self._settings, self._brokers, self._pending, self._on_failure, self._predecessor
             )
         self._opened_at = time.monotonic()
-        self._predecessor = self._predecessor._replace(events_topic=made.events_topic)
+        # a topic that says itself that it takes less may say another size later
+        sizes = {topic.name: topic.max_batch_bytes for topic in made.cluster.topics.values()}
+        too_large = self._predecessor.too_large.items()
+        self._predecessor = self._predecessor._replace(
+            events_topic=made.events_topic,
+            too_large={name: size for name, size in too_large if sizes[name] == size // 2},
+        )
         # the next one may be opened by way of any broker of the cluster
         self._brokers = list(dict.fromkeys([*self._bootstrap, *made.cluster.nodes.values()]))
         return made

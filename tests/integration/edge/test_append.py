@@ -14,6 +14,9 @@ from infra.kafka import kafka_client
 from infra.kafka.names import topic_partition
 from infra.kafka.produce.batch import MAX_BATCH_BYTES
 from infra.kafka.produce.errors import NotDurable, RecordRefused
+from infra.kafka.produce.failure import Failure
+from infra.kafka.produce.opener import Opener
+from infra.kafka.produce.pending import PendingAppends
 from infra.settings import Settings
 from schemas.record import Record
 from schemas.topics import EVENTS
@@ -101,6 +104,28 @@ def test_batches_that_the_broker_finds_too_large_are_split(settings: Settings) -
     found = logged(settings)
     assert [found[p][offsets[0][p]] for p in (0, 1)] == [398, 399]
     assert found == {p: list(range(p, 400, 2)) for p in (0, 1)}
+
+
+def test_a_size_that_was_refused_is_forgotten_where_the_topic_says_a_smaller_one(
+    settings: Settings,
+) -> None:
+    async def main() -> list[int]:
+        sizes, opener = [], Opener(settings, PendingAppends(), lambda *_: None)
+        producer = await opener.open_first()
+        # the topic's size, and that of a batch that it refuses
+        for limit, refused in ((4_000, 6_000), (100_000, 0), (100_000, 6_000), (100_000, 0)):
+            await asyncio.to_thread(limit_batches, settings, limit)
+            producer.abort()
+            opener.learn(producer, Failure(too_large={EVENTS.name: refused} if refused else {}))
+            opener.pause = 0.0
+            opened = await opener.open_next()
+            assert opened is not None
+            producer = opened
+            sizes.append(producer.cluster.topics[EVENTS.name].max_batch_bytes)
+        producer.abort()
+        return sizes
+
+    assert asyncio.run(main()) == [4_000, 100_000, 3_000, 3_000]
 
 
 @pytest.mark.parametrize("where", [0, 1, 90, 198, 199])
