@@ -92,7 +92,9 @@ def of_ssl(error: ssl.SSLError, address: str, settings: Settings) -> KafkaSecuri
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
         return speaks_plaintext(address)
     refused = any(
-        word in reason for word in ("ALERT_UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_")
+        word in reason
+        # the last one: of another authority of the same name
+        for word in ("ALERT_UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_", "DECRYPT_ERROR")
     )
     # Kafka calls a certificate bad that we did not send
     if "CERTIFICATE_REQUIRED" in reason or (refused and not settings.kafka_ssl_certfile):

@@ -195,7 +195,8 @@ def test_a_broker_that_asks_for_our_certificate_gets_it(
     ours = with_pair(authority)
     assert ask(ours).brokers
     kafka_client.admin(ours).close()
-    refused(with_pair(Authority(tmp_path, "other")), "refuses our certificate")
+    for name in ("other", "Test authority"):
+        refused(with_pair(Authority(tmp_path, name)), "refuses our certificate")
 
 
 def test_a_protocol_that_the_listener_does_not_speak_is_a_sentence(
