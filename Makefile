@@ -9,7 +9,7 @@ PYTEST = $(BIN)/python -m pytest -q -n $(or $(JOBS),2) --dist loadfile --no-load
 export OPENBLAS_NUM_THREADS := 1
 # hundreds of processes are started: each would compile what it imports, and pytest each file of tests
 unexport PYTHONDONTWRITEBYTECODE
-# 1: demo and chaos at their whole size, not a third of it, and laws on 200 examples, not 60
+# 1: demo and chaos at their whole size, not a third of it, the bench, and laws on 200 examples, not 60
 ALL ?=
 export ALL
 
@@ -19,7 +19,7 @@ help:
 	@echo "make demo    the whole system on real data: import, train, replay, measure (about 3 min)"
 	@echo "make test    the fast suite (about 3 min on two cores)"
 	@echo "make check   the slow suite: contract, faults, chaos, whole systems, a cluster (about 6 min;"
-	@echo "             ALL=1: demo and chaos at their whole size, laws on 200 examples)"
+	@echo "             ALL=1: demo and chaos at their whole size, the bench, laws on 200 examples)"
 	@echo "make bench   the figures, as a table and .freshet/bench/loop.json"
 	@echo "make lint    formatting, types, import contracts"
 	@echo "make chaos   RUNS=1 seeded runs of a system under faults, into .freshet/chaos/report.json"

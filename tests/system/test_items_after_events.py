@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ from tests.system.test_cli import freshet, read_json
 pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]
 UNKNOWN_IDS = 100_000
 MAX_BYTES = 10_000_000
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A whole `freshet up` that stores its tables often: each comparison waits for that."""
+    often = {"FRESHET_BASE_SECONDS": "2"}
+    with running(tmp_path_factory.mktemp("system"), environment=often) as up:
+        yield up
 
 
 def ask(system: System, method: str, path: str, body: Any = None) -> Any:
