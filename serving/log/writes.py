@@ -52,6 +52,8 @@ MAX_GATED_BYTES: Final = 256 << 10
 ORPHAN_POLL_SECONDS: Final = 1.0
 """How often a worker looks for orphaned spools, and opens its own again where it can't be written."""
 RETRY_SECONDS: Final = 0.1
+FAST_SECONDS: Final = DELIVERY_TIMEOUT_MS / 4000
+"""Where the broker has a batch of the spool so soon, twice as many records go out at once."""
 REOPEN_SECONDS: Final = 1.0
 """New records may wait for the spool as long."""
 STOP_TIMEOUT_SECONDS: Final = DELIVERY_TIMEOUT_MS / 1000
@@ -74,6 +76,8 @@ class Writes:
         self._time_refused = False
         """The broker refused the time of a record of the spool, so it refuses those behind it, too."""
         self._read_from = START
+        self._send_records = frames.MAX_BATCH_RECORDS
+        """Of the spool, at once."""
         self._has_queued, self._is_drained = asyncio.Event(), asyncio.Event()
         self._is_drained.set()
         self._own_records, self._oldest_at, self._drain_began, self._drained_records = 0, 0, 0.0, 0
@@ -318,14 +322,27 @@ class Writes:
         """Sends a batch; a record that the broker refuses is kept on disk. Errors: `NotDurable`; OSError
         where it can't be kept."""
         self._oldest_at = batch[0].at
-        try:
-            await self._append(batch)
-        except RecordRefused:
-            for entry in batch:
-                await self._send_alone(entry)
+        sent, began = 0, time.monotonic()
+        while sent < len(batch):
+            sent += await self._send_some(batch[sent : sent + self._send_records])
+        if time.monotonic() - began < FAST_SECONDS:
+            self._send_records = min(frames.MAX_BATCH_RECORDS, 2 * self._send_records)
         self._time_refused = False
         self._drained_records += len(batch)
         self._metrics.add("freshet_write_spool_drained_total", len(batch))
+
+    async def _send_some(self, entries: list[Entry]) -> int:
+        """Their number. A broker or a network that is too slow for so many gets fewer the next time, since
+        all of them would be sent again, for ever. Errors: as `_send`'s."""
+        try:
+            await self._append(entries)
+        except RecordRefused:
+            for entry in entries:
+                await self._send_alone(entry)
+        except NotDurable:
+            self._send_records = max(1, len(entries) // 2)
+            raise
+        return len(entries)
 
     async def _append(self, batch: list[Entry]) -> None:
         """One append for each topic. Errors: `RecordRefused` where only that occurs, else the first other."""
