@@ -25,7 +25,6 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import groupby
 from typing import Final
 
 from infra.kafka.produce.connect import DELIVERY_TIMEOUT_MS
@@ -39,6 +38,7 @@ from schemas.record import Record
 from serving.log import refused
 from serving.log.orphan_writes import OrphanSpool
 from serving.log.producer import LogProducer, settle
+from serving.log.spool_sender import SpoolSender
 from serving.metrics import Metrics
 from serving.spool import frames
 from serving.spool.frames import Entry
@@ -52,10 +52,6 @@ MAX_GATED_BYTES: Final = 256 << 10
 ORPHAN_POLL_SECONDS: Final = 1.0
 """How often a worker looks for orphaned spools, and opens its own again where it can't be written."""
 RETRY_SECONDS: Final = 0.1
-FAST_SECONDS: Final = DELIVERY_TIMEOUT_MS / 4000
-"""Where the broker has a batch of the spool so soon, twice as many records go out at once."""
-REOPEN_SECONDS: Final = 1.0
-"""New records may wait for the spool as long."""
 STOP_TIMEOUT_SECONDS: Final = DELIVERY_TIMEOUT_MS / 1000
 
 
@@ -68,6 +64,7 @@ class Writes:
         self._root = settings.data_dir / "writes"
         self._producer, self._metrics, self._partitions = producer, metrics, settings.partitions
         self._spool = Synced(self._root, settings.write_spool_bytes)
+        self._sender = SpoolSender(producer, partial(refused.keep, self._root), metrics)
         self._orphans: deque[OrphanSpool] = deque()
         self._queued = False
         """A spool of this worker has records, so new records queue behind them."""
@@ -76,8 +73,6 @@ class Writes:
         self._time_refused = False
         """The broker refused the time of a record of the spool, so it refuses those behind it, too."""
         self._read_from = START
-        self._send_records = frames.MAX_BATCH_RECORDS
-        """Of the spool, at once."""
         self._has_queued, self._is_drained = asyncio.Event(), asyncio.Event()
         self._is_drained.set()
         self._own_records, self._oldest_at, self._drain_began, self._drained_records = 0, 0, 0.0, 0
@@ -319,56 +314,12 @@ class Writes:
         log.warning("the spool is empty: %d records sent, %.1f s", self._drained_records, seconds)
 
     async def _send(self, batch: list[Entry]) -> None:
-        """Sends a batch; a record that the broker refuses is kept on disk. Errors: `NotDurable`; OSError
-        where it can't be kept."""
+        """Sends a batch. Errors: as `SpoolSender.send`'s."""
         self._oldest_at = batch[0].at
-        sent, began = 0, time.monotonic()
-        while sent < len(batch):
-            sent += await self._send_some(batch[sent : sent + self._send_records])
-        if time.monotonic() - began < FAST_SECONDS:
-            self._send_records = min(frames.MAX_BATCH_RECORDS, 2 * self._send_records)
+        await self._sender.send(batch)
         self._time_refused = False
         self._drained_records += len(batch)
         self._metrics.add("freshet_write_spool_drained_total", len(batch))
-
-    async def _send_some(self, entries: list[Entry]) -> int:
-        """Their number. A broker or a network that is too slow for so many gets fewer the next time, since
-        all of them would be sent again, for ever. Errors: as `_send`'s."""
-        try:
-            await self._append(entries)
-        except RecordRefused:
-            for entry in entries:
-                await self._send_alone(entry)
-        except NotDurable:
-            self._send_records = max(1, len(entries) // 2)
-            raise
-        return len(entries)
-
-    async def _append(self, batch: list[Entry]) -> None:
-        """One append for each topic. Errors: `RecordRefused` where only that occurs, else the first other."""
-        by_topic = groupby(sorted(batch, key=lambda entry: entry.topic), lambda entry: entry.topic)
-        sends = [
-            self._producer.append(topic, [entry.record for entry in entries])
-            for topic, entries in by_topic
-        ]
-        results = await asyncio.gather(*sends, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, RecordRefused):
-                raise result
-        if any(isinstance(result, RecordRefused) for result in results):
-            raise RecordRefused
-
-    async def _send_alone(self, entry: Entry) -> None:
-        # a producer ends with a record that is refused, and the next one is there in a moment
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REOPEN_SECONDS):
-                await self._producer.available.wait()
-        try:
-            await self._append([entry])
-        except RecordRefused:
-            path = await asyncio.to_thread(refused.keep, self._root, entry)
-            self._metrics.add("freshet_write_spool_refused_total")
-            log.error("the broker refuses a record that was acknowledged: it is kept in %s", path)
 
     def _repartitioned(self, entry: Entry) -> Entry:
         record = entry.record
