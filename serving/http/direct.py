@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serving.http.head import Head
+from serving.http.remembered import RememberedHeads
 
 MAX_DIRECT_BODY_BYTES: Final = 64 * 1024
 """A larger body is read by the usual way, which stops reading from the socket in between."""
@@ -55,12 +56,35 @@ class DirectProtocol(HttpToolsProtocol):
     """`responders`: (method, target) -> what answers; whatever is not in it goes the usual way."""
 
     responders: Mapping[tuple[bytes, bytes], Responder] = {}
+    remembered: ClassVar[RememberedHeads] = RememberedHeads()
     cycle: Any
     """Of uvicorn for a request that goes the usual way, an `_Exchange` for another, None before the first."""
+    _declined = False
+    """The responder has declined the request whose head is read next."""
+
+    def answer_remembered(self, head: Head, body: bytes) -> bool:
+        """Whether a responder answers this whole request, as it would had the parser read it. If not, the
+        parser has to read it, and no responder is asked again where one has read the body."""
+        before, responder = self.cycle, self.responders.get((head.method, head.target))
+        if responder is None or not self._is_free() or not responder.takes(head):
+            return False
+        self.cycle = exchange = _Exchange(self, responder, head)
+        exchange.more_body = False
+        if responder.answer(head, body, exchange.started, exchange.respond):
+            return True
+        self.cycle, self._declined = before, True
+        return False
+
+    def remember(self, written: bytes) -> None:
+        """Keeps the bytes of the head that the parser has read just now, if it is plain."""
+        exchange = self.cycle
+        if type(exchange) is _Exchange and exchange.more_body:  # else that of an earlier request
+            self.remembered.keep(written, exchange.head)
 
     def on_headers_complete(self) -> None:
+        declined, self._declined = self._declined, False
         responder = self.responders.get((self.parser.get_method(), self.url))
-        if responder is not None:
+        if responder is not None and not declined:
             head = self._plain_head()
             if head is not None and responder.takes(head):
                 self.cycle = _Exchange(self, responder, head)
@@ -92,15 +116,21 @@ class DirectProtocol(HttpToolsProtocol):
             self._replay(exchange)  # the usual way counts a request that was cut short
         super().connection_lost(exc)
 
+    def _is_free(self) -> bool:
+        """Whether an answer may be written as soon as it is there."""
+        before = self.cycle
+        return (
+            (before is None or before.response_complete)
+            and self.limit_concurrency is None
+            and not self.flow.write_paused  # whoever does not read has to wait
+        )
+
     def _plain_head(self) -> Head | None:
         """The head of a request that anything may answer, None where something about it needs a thought."""
-        before = self.cycle
         headers = dict(self.headers)
         length = headers.get(b"content-length", b"")
         if (
-            not (before is None or before.response_complete)
-            or self.limit_concurrency is not None
-            or self.flow.write_paused  # whoever does not read has to wait
+            not self._is_free()
             or len(headers) != len(self.headers)  # a name twice
             or not headers.keys() <= _HARMLESS
             or not length.isdigit()

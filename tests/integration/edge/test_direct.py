@@ -19,7 +19,9 @@ from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.topics import EVENTS
-from serving.http.direct import MAX_DIRECT_BODY_BYTES
+from serving.http.direct import MAX_DIRECT_BODY_BYTES, DirectProtocol
+from serving.http.head import Head
+from serving.http.remembered import MAX_HEAD_BYTES, MAX_HEADS, RememberedHeads
 from tests.support.outage import Broker
 from tests.support.plain_requests import LARGE, NAMED, TAKEN, UNUSUAL, VIEW, request
 from tests.support.two_ways import BYTEWISE, GUARDED, HASTY, PLAIN, TOKEN, Way, read_all, two_ways
@@ -90,6 +92,52 @@ def test_a_refusal_does_not_wait_for_the_body(ways: Pair) -> None:
                 connection.sendall(sent[:-1])
                 answers.add(connection.recv(1 << 16))
         assert len(answers) == 1
+
+
+NAMELESS = request(X_Request_Id=None)
+OTHERS = {
+    "the same": NAMELESS,
+    "no JSON": NAMELESS[:-1] + b"]",
+    "two": NAMELESS * 2,
+    "a read behind it": NAMELESS + request(b"", "GET /v1/events HTTP/1.1", Content_Length=None),
+    "what is no request behind it": NAMELESS + b"POST\r\n\r\n",
+    "an answer that the client waits for": request(X_Request_Id=None, Expect="100-continue"),
+    "another coding": request(X_Request_Id=None, Content_Encoding="br"),
+    "its start alone": NAMELESS[:-5],
+}
+
+
+@pytest.mark.parametrize("sent", OTHERS.values(), ids=OTHERS.keys())
+def test_a_head_that_came_before_says_the_same_again(ways: Pair, sent: bytes) -> None:
+    """Its bytes are not parsed again, on any connection; a body that is declined goes the usual way."""
+    head = NAMELESS[: NAMELESS.index(b"\r\n\r\n") + 4]
+    same(ways, NAMELESS, 1)
+    known = DirectProtocol.remembered.get(head)
+    assert known is not None
+    assert known.length == len(NAMELESS) - len(head)
+    for how in (PLAIN, BYTEWISE):
+        before = ways[0].taken
+        answers = [way.send(NAMELESS + sent, how) for way in ways]
+        assert len({RANDOM_ID.sub(b"", it) for it in answers}) == 1
+        assert ways[0].taken - before >= 1
+    until(lambda: ways[0].counts() == ways[1].counts())
+    assert DirectProtocol.remembered.get(head) == known
+
+
+def test_a_token_is_asked_for_with_each_head_that_came_before(ways: Pair) -> None:
+    sent = request(X_Request_Id=None, Authorization="Bearer wrong")
+    assert same(ways, sent, 1).startswith(b"HTTP/1.1 202 ")
+    assert same(ways, sent, 0, GUARDED).startswith(b"HTTP/1.1 401 ")
+
+
+def test_few_heads_are_kept_and_none_of_one_person() -> None:
+    heads, length = RememberedHeads(), {b"content-length": b"3"}
+    for number in range(MAX_HEADS + 1):
+        heads.keep(b"%d" % number, Head(b"POST", b"/", length))
+    heads.keep(b"of one", Head(b"POST", b"/", length | {b"x-forwarded-for": b"192.0.2.1"}))
+    heads.keep(bytes(MAX_HEAD_BYTES + 1), Head(b"POST", b"/", length))
+    kept = [heads.get(it) is not None for it in (b"0", b"1", b"of one", bytes(MAX_HEAD_BYTES + 1))]
+    assert kept == [False, True, False, False]
 
 
 def test_an_id_of_a_request_that_is_not_valid_is_made_anew(ways: Pair) -> None:
