@@ -52,7 +52,6 @@ class BrokerConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._on_lost: Callable[[BrokerConnection, Exception | None], None] | None = None
         self._transport: Any = None
-        self._is_ssl = False
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self._reason: Exception | None = None
         self._versions: BrokerVersionData | None = None
@@ -169,7 +168,6 @@ class BrokerConnection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._is_ssl = transport.get_extra_info("ssl_object") is not None
         if self.closed:
             transport.abort()
 
@@ -227,10 +225,7 @@ class BrokerConnection(asyncio.Protocol):
         self._correlation = (self._correlation + 1) % _CORRELATIONS
         if self._watch is None:
             self._watch = self._loop.call_at(now + ANSWER_SECONDS, self._look)
-        if self._is_ssl:  # one TLS record, not one of each part
-            self._transport.write(b"".join(frame))
-        else:
-            self._transport.writelines(frame)
+        self._transport.write(b"".join(frame))  # of parts, TLS would make a record each
 
     def _take_frames(self, data: bytes) -> None:
         """Hands out each whole frame of `data`, and keeps the rest. Errors: `BrokenConnection`."""

@@ -19,13 +19,14 @@ from schemas.alphabet import Millis
 from schemas.headers import Headers
 from schemas.record import Record
 
-_HEAD: Final = struct.Struct(">qiibIhiqqqhii")
-HEAD_BYTES: Final = _HEAD.size
+_UNCHECKED: Final = struct.Struct(">qiibI")
+"""Of the head, what its checksum does not cover, and that."""
+_CHECKED: Final = struct.Struct(">hiqqqhii")
+HEAD_BYTES: Final = _UNCHECKED.size + _CHECKED.size
 """Bytes of a batch before its records."""
 MAX_RECORD_OVERHEAD: Final = 31
 """Bytes of a record beside key, value and headers, at most: attributes and five numbers."""
 _FRAMING_BYTES: Final = 12
-_CRC_AT, _CHECKED_FROM = 17, 21
 _MAGIC: Final = 2
 _LZ4: Final = 3
 _MAX_EPOCH: Final = (1 << 15) - 1
@@ -80,15 +81,10 @@ def encoded(groups: Sequence[RecordGroup], producer: ProducerId, sequence: int) 
             parts += (_varint(len(body)), body)
             count += 1
     data, codec = _compressed(b"".join(parts))
-    head = bytearray(HEAD_BYTES)
+    checked = _CHECKED.pack(codec, count - 1, base, last, *producer, sequence, count)
     length = HEAD_BYTES - _FRAMING_BYTES + len(data)
-    times = (base, last)
-    _HEAD.pack_into(
-        head, 0, 0, length, 0, _MAGIC, 0, codec, count - 1, *times, *producer, sequence, count
-    )
-    checksum = crc32c(data, crc32c(memoryview(head)[_CHECKED_FROM:]))
-    struct.pack_into(">I", head, _CRC_AT, checksum)
-    return b"".join((head, data))
+    checksum = crc32c(data, crc32c(checked))
+    return b"".join((_UNCHECKED.pack(0, length, 0, _MAGIC, checksum), checked, data))
 
 
 @lru_cache(maxsize=256)
