@@ -8,7 +8,9 @@ has the item.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from schemas import times
 from schemas.actions import CLIENT_ACTIONS
@@ -30,7 +32,7 @@ Lookup = Callable[[str], tuple[bool, str, str]]
 """item id -> (whether the catalogue has it, primary category or "", `group_id` or "")."""
 
 
-class Arrival(NamedTuple):
+class Arrival(msgspec.Struct, frozen=True):
     """The arrival of a request. `shift`: ``received_at - sent_at`` in ms, 0 where the client sent no
     `sent_at`. `scale`: of a rating that brings none. `source`: None for a server without a name, live."""
 

@@ -41,7 +41,7 @@ class RequestContext(NamedTuple):
     scale: Scale = DEFAULT_SCALE
 
 
-class Ingested(NamedTuple):
+class Ingested(msgspec.Struct, frozen=True):
     """`assigned_ids[i]`: the id that the server gave event i, None where the event had one or was
     rejected. `fingerprint`: of the parsed events without `sent_at`; b"" without an idempotency key."""
 

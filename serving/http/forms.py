@@ -32,7 +32,7 @@ class Rejection(msgspec.Struct):
     code: str
 
 
-class Parsed(NamedTuple, Generic[T]):
+class Parsed(msgspec.Struct, Generic[T], frozen=True):
     """The entries in the order of the request. `sent_at`: that of a batch, as the client wrote it."""
 
     entries: list[T | Rejected]

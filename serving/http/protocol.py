@@ -106,7 +106,8 @@ class BoundedProtocol(HoldingProtocol):
                 return data[end:]
             self._answered, self._phase = True, Phase.IDLE
         rest = self._parse_head(data, size)
-        self.remember(head)
+        if known is None:
+            self.remember(head)
         return rest
 
     def _take_rest_of_head(self, data: bytes) -> bytes:

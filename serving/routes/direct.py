@@ -7,7 +7,7 @@ It takes a request whose events are all good while the broker answers; anything 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 
 from fastapi import FastAPI
@@ -76,22 +76,17 @@ class EventsResponder:
             return False
         trace = headers.get(_TRACEPARENT)
         record_headers = traced(_UNTRACED, valid_traceparent([trace])) if trace else _UNTRACED
-
-        def respond_once_durable(outcome: AppendOutcome) -> None:
-            self._respond(head, outcome, ingested, len(body), started, respond)
-
-        return serving.writes.submit(
-            EVENTS.name, ingested.records, record_headers, respond_once_durable
-        )
+        done = partial(self._respond, head, ingested, len(body), started, respond)
+        return serving.writes.submit(EVENTS.name, ingested.records, record_headers, done)
 
     def _respond(
         self,
         head: Head,
-        outcome: AppendOutcome,
         ingested: Ingested,
         received: int,
         started: float,
         respond: Respond,
+        outcome: AppendOutcome,
     ) -> None:
         """Answers as `Guarded.answer` does, and counts as it and the route do."""
         serving, metrics = self._serving, self._serving.metrics
