@@ -27,7 +27,7 @@ REOPEN_SECONDS: Final = 1.0
 
 
 class SpoolSender:
-    """`keep` puts a record that the broker refuses into a file, gives its path, and raises OSError where it can't."""
+    """`keep` puts a record that the broker refuses into a file and gives its path, or raises OSError."""
 
     def __init__(
         self, producer: LogProducer, keep: Callable[[Entry], Path], metrics: Metrics
