@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from msgspec import UNSET
@@ -28,7 +28,7 @@ _NULL: Final = msgspec.Raw(b"null")
 _ACTION: Final = msgspec.json.Decoder(Action)
 
 
-class RequestContext(NamedTuple):
+class RequestContext(msgspec.Struct, frozen=True):
     """A request without its body. `make_id` gives the id of an event that has neither an `event_id` nor an
     idempotency key; `source`, `scale`: as `Arrival`'s."""
 

@@ -35,9 +35,8 @@ def lookup(item_id: str) -> tuple[bool, str, str]:
 def send(body: Any, **options: Any) -> Ingested:
     """`body` as JSON unless it is bytes."""
     numbers = itertools.count()
-    ask = RequestContext(received_at=NOW, make_id=lambda: f"made{next(numbers)}")._replace(
-        **options
-    )
+    given = {"received_at": NOW, "make_id": lambda: f"made{next(numbers)}", **options}
+    ask = RequestContext(**given)
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return ingest(content, ask, People(KEY, PARTITIONS), lookup)
 

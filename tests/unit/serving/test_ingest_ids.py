@@ -218,9 +218,14 @@ def test_unknown_items_are_counted() -> None:
 
 def keyed(body: Any, **options: Any) -> Ingested:
     numbers = itertools.count()
-    context = RequestContext(NOW, lambda: f"made{next(numbers)}", idempotency_key="k1")
+    given = {
+        "received_at": NOW,
+        "make_id": lambda: f"made{next(numbers)}",
+        "idempotency_key": "k1",
+        **options,
+    }
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return ingest(content, context._replace(**options), PEOPLE, lookup)
+    return ingest(content, RequestContext(**given), PEOPLE, lookup)
 
 
 def test_a_fingerprint_is_of_the_events_and_not_of_their_times_spaces_or_order_of_fields() -> None:
