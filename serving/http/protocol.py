@@ -100,7 +100,7 @@ class BoundedProtocol(HoldingProtocol):
         known = self.remembered.get(head)
         if known is not None and len(data) - size >= known.length:
             end = size + known.length
-            self._received, self._discarded = known.length, 0
+            self._received, self._discarded, self._empty = known.length, 0, 0
             self._answered, self._phase = False, Phase.ANSWER
             if self.answer_remembered(known.head, data[size:end]):
                 return data[end:]

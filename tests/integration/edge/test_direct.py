@@ -104,6 +104,7 @@ OTHERS = {
     "an answer that the client waits for": request(X_Request_Id=None, Expect="100-continue"),
     "another coding": request(X_Request_Id=None, Content_Encoding="br"),
     "its start alone": NAMELESS[:-5],
+    "empty lines before each": (b"\r\n" * 400 + NAMELESS) * 3,
 }
 
 
