@@ -16,7 +16,6 @@ import pytest
 
 from infra.local.forkserver import ANSWER_SECONDS
 from infra.local.plan import PRELOAD, ROOT, child_environment
-from infra.local.supervisor import last_line
 from infra.settings import Settings
 from tests.support.waits import alive, until
 
@@ -111,8 +110,10 @@ class Keeper:
 
     def report(self, log: str = "child.log") -> dict[str, Any]:
         """The report of a child, once it is written."""
-        until(lambda: last_line(self.folder / log).startswith("{"))
-        found: dict[str, Any] = json.loads((self.folder / log).read_text().splitlines()[-1])
+        # not by `last_line`: the environment that a report holds is longer than what that reads
+        report = self.folder / log
+        until(lambda: report.exists() and report.read_text().endswith("}\n"))
+        found: dict[str, Any] = json.loads(report.read_text().splitlines()[-1])
         return found
 
     def close(self) -> None:
