@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
@@ -85,7 +85,6 @@ async def _first(openings: Sequence[_Opening], seconds: float) -> BrokerConnecti
     errors: list[Exception] = []
     tasks: list[asyncio.Future[BrokerConnection]] = []
     pending: set[asyncio.Future[BrokerConnection]] = set()
-    kept: BrokerConnection | None = None
     waiting = list(reversed(openings))
     try:
         while waiting or pending:
@@ -99,17 +98,28 @@ async def _first(openings: Sequence[_Opening], seconds: float) -> BrokerConnecti
             )
             for task in done:
                 try:
-                    kept = task.result()
-                    return kept
+                    made = task.result()
                 except (OSError, EOFError, KafkaSecurityError, IncompatibleBrokerVersion) as error:
                     errors.append(error)
+                else:
+                    tasks.remove(task)
+                    return made
     finally:
-        for task in tasks:
-            task.cancel()
-        for made in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(made, BrokerConnection) and made is not kept:
-                made.abort()
+        abandon(tasks)
     raise next((it for it in errors if isinstance(it, KafkaSecurityError)), errors[0])
+
+
+def abandon(openings: Iterable[asyncio.Future[BrokerConnection]]) -> None:
+    """Ends connections that nobody needs any more, those too that are open in a moment. It waits for none: a
+    caller that is cancelled while it waits would lose the others."""
+    for opening in openings:
+        opening.cancel()
+        opening.add_done_callback(_abort)
+
+
+def _abort(opening: asyncio.Future[BrokerConnection]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().abort()
 
 
 def check_security(settings: Settings) -> None:

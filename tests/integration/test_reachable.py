@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from infra.kafka.reachable import is_reachable, open_any
 from infra.settings import Settings
 from tests.support.scripted_broker import ScriptedBroker
+from tests.support.writers import until
 
 NAME = "kafka.example"
 SILENT = "127.0.0.2"
@@ -27,6 +29,25 @@ class NamingLoop(asyncio.SelectorEventLoop):
         return [
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in (SILENT, "127.0.0.1")
         ]
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="it counts the files of Linux")
+def test_of_several_brokers_that_answer_one_connection_is_left(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ScriptedBroker(tmp_path).listening() as broker:
+            servers = [broker.bootstrap, broker.bootstrap, broker.bootstrap]
+            assert await is_reachable(Settings(), servers)
+            await asyncio.sleep(0)
+            before = open_files()
+            for _ in range(50):
+                assert await is_reachable(Settings(), servers)
+            await until(lambda: open_files() <= before, 10)
+
+    asyncio.run(main())
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -22,7 +22,7 @@ from infra.kafka.produce.idempotent import IdempotentProducer
 from infra.kafka.produce.leaders import Cluster
 from infra.kafka.produce.pending import PendingAppends
 from infra.kafka.produce.record_batch import ProducerId
-from infra.kafka.reachable import open_any
+from infra.kafka.reachable import abandon, open_any
 from infra.settings import Settings
 from schemas.topics import EVENTS
 
@@ -112,11 +112,7 @@ async def _connected(
         if any(connection.closed for connection in connections.values()):
             raise ConnectionError("a connection has ended")
     except BaseException:
-        for each in tries:
-            each.cancel()
-        for result in await asyncio.gather(*tries, return_exceptions=True):
-            if isinstance(result, BrokerConnection):
-                result.abort()
+        abandon(tries)
         raise
     opened.append(IdempotentProducer(producer, cluster, connections, pending, on_failure))
     return opened[0]
