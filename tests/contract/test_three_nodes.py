@@ -189,9 +189,13 @@ def test_a_whole_system_goes_on_while_a_node_is_away(
     environment = {"KAFKA_BOOTSTRAP": three_nodes.bootstrap}
     with running(tmp_path / "system", environment=environment, seconds=120) as system:
         acknowledged = asyncio.run(_send_while_a_node_is_away(system, three_nodes))
-        logged = {user: Counter(ids) for user, ids in log_of_people(system.settings).items()}
-        assert {name for ids in logged.values() for name in ids} >= acknowledged
-        distinct = sum(map(len, logged.values()))
+
+        def logged() -> dict[str, Counter[str]]:
+            return {user: Counter(ids) for user, ids in log_of_people(system.settings).items()}
+
+        # the spool has what came while the node was away, until it is sent
+        eventually(lambda: {name for ids in logged().values() for name in ids} >= acknowledged)
+        distinct = sum(map(len, logged().values()))
         eventually(lambda: verified(system.settings, distinct))
 
 
