@@ -18,7 +18,7 @@ export ALL
 help:
 	@echo "make demo    the whole system on real data: import, train, replay, measure (about 3 min)"
 	@echo "make test    the fast suite (about 3 min on two cores)"
-	@echo "make check   the slow suite: contract, faults, chaos, whole systems, a cluster (about 6 min;"
+	@echo "make check   the slow suite: contract, faults, chaos, whole systems, a cluster (about 7 min;"
 	@echo "             ALL=1: demo and chaos at their whole size, the bench, laws on 200 examples)"
 	@echo "make bench   the figures, as a table and .freshet/bench/loop.json"
 	@echo "make lint    formatting, types, import contracts"
