@@ -48,7 +48,9 @@ def main() -> None:
 
 def done() -> bool:
     """Whether .venv is complete and newer than what it is made of."""
-    inputs = (LOCK, ROOT / "pyproject.toml")
+    inputs = [LOCK, ROOT / "pyproject.toml", *ROOT.glob("setup.py")]
+    # what the kernel is compiled of
+    inputs += [*ROOT.glob("models/**/*.[ch]"), *ROOT.glob("models/kernels/build.py")]
     if not (READY.exists() and PYTHON.exists()):
         return False
     return READY.stat().st_mtime_ns >= max(it.stat().st_mtime_ns for it in inputs)

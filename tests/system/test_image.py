@@ -88,7 +88,9 @@ def test_the_image_has_every_library_that_a_wheel_links_to(lock: str) -> None:
 
 
 def test_what_the_image_is_said_to_have_is_said_of_its_base() -> None:
-    (base,) = re.findall(r"^FROM (\S+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    (base,) = re.findall(
+        r"^FROM (\S+) AS packages$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE
+    )
     assert f"What {base} has by itself" in (DEPLOY / "libraries.toml").read_text()
 
 

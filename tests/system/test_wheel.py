@@ -25,6 +25,7 @@ from infra.local.plan import ROOT
 from infra.settings import Settings, to_environment
 from infra.signals import die_with_parent
 from infra.version import RELEASE
+from models.kernels import build, kernel
 from tests.support.demo_data import movielens_folder
 from tests.support.waits import until
 from tests.unit.test_house import PACKAGES
@@ -43,7 +44,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if it.name in {"build", "dist", "data", "shared"} or it.suffix == ".egg-info":
             continue
         if it.is_dir():
-            shutil.copytree(it, made / it.name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                it, made / it.name, ignore=shutil.ignore_patterns("__pycache__", "*.so")
+            )
         else:
             shutil.copy(it, made)
     return made
@@ -70,10 +73,19 @@ def test_an_archive_holds_what_belongs_to_it(built: tuple[set[str], set[str]], t
     }
     assert {f"{package}/py.typed" for package in PACKAGES} <= ours
     assert ours - wheel == set()
-    assert {it.partition("/")[0] for it in wheel - ours} == {
+    compiled = {str(build.place().relative_to(ROOT))}
+    assert {it.partition("/")[0] for it in wheel - ours - compiled} == {
         f"freshet_recommender-{RELEASE}.dist-info"
     }
-    beside = {"docker-compose.yml", "Makefile", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"}
+    assert (compiled <= wheel) == (kernel is not None)
+    beside = {
+        "setup.py",
+        "docker-compose.yml",
+        "Makefile",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "LICENSE",
+    }
     tests = {str(it.relative_to(tree)) for it in (tree / "tests").rglob("*") if it.is_file()}
     assert (ours | tests | beside | {".ci/run", "pyproject.toml"}) - sdist == set()
 

@@ -19,6 +19,7 @@ from infra.settings import (
     to_environment,
 )
 from infra.variables import OTHER_VARIABLES
+from models import kernels
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,8 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name(variable: str, sen
 
 
 def test_other_variables_of_ours_are_no_misspelt_settings() -> None:
-    assert {BEAT_VARIABLE, HANDOVER_VARIABLE, "FRESHET_URL"} == set(OTHER_VARIABLES)
+    ours = {BEAT_VARIABLE, HANDOVER_VARIABLE, kernels.VARIABLE, "FRESHET_URL"}
+    assert ours == set(OTHER_VARIABLES)
     assert from_environment(dict.fromkeys(OTHER_VARIABLES, "x")) == from_environment({})
 
 

@@ -1,0 +1,106 @@
+"""Builds the extension module `models.kernels._kernel`: `python -m models.kernels.build` does it in place.
+
+A C file lies beside the Python file that defines the same functions. What Python calls is marked with
+KERNEL (`kernel.h`), at the beginning of a line; its declaration is read from there. To add a C file, name
+it in `SOURCES`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+HERE: Final = Path(__file__).resolve().parent
+SOURCES: Final = ("models/kernels/hash.c",)
+"""From the root of the repository."""
+FLAGS: Final = (
+    "-O2", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra",
+    "-Wno-unused-parameter",
+    "-ffp-contract=off",  # a * b + c is rounded twice, as numpy rounds it
+    "-fno-strict-aliasing",  # rows are bytes that are read as numbers
+)  # fmt: skip
+_DECLARED: Final = re.compile(r"^KERNEL\s+([^{;]+?)\s*\{", re.MULTILINE)
+_MAX_LINES: Final = 20
+"""Of a compiler's message."""
+
+
+class NotBuilt(Exception):
+    """No kernel was built; the text says why."""
+
+
+def place() -> Path:
+    """The file of the extension module in this tree."""
+    return HERE / f"_kernel{sysconfig.get_config_var('EXT_SUFFIX')}"
+
+
+def headers() -> list[Path]:
+    return sorted(HERE.glob("*.h"))
+
+
+def digest() -> str:
+    """The hash of all that is compiled: a kernel holds it (`source_digest`)."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for path in (Path(__file__), *headers(), *(ROOT / it for it in SOURCES)):
+        hashed.update(path.read_bytes())
+    return hashed.hexdigest()
+
+
+def declarations() -> str:
+    """The functions that Python calls, as C declares them."""
+    found = ["const char *source_digest(void)"]
+    for name in SOURCES:
+        found += _DECLARED.findall((ROOT / name).read_text())
+    return "".join(f"{it};\n" for it in found)
+
+
+def build(to: Path, flags: Sequence[str] = ()) -> None:
+    """Compiles the kernel into the file `to`, with these flags beside `FLAGS`; a process that has the old
+    one loaded keeps it. Errors: `NotBuilt`."""
+    try:
+        from cffi import FFI
+    except ImportError as error:
+        raise NotBuilt(str(error)) from None
+    ffi = FFI()
+    ffi.cdef(declarations())
+    preamble = f'#include "kernel.h"\nconst char *source_digest(void) {{ return "{digest()}"; }}\n'
+    ffi.set_source("models.kernels._kernel", preamble + declarations())
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix=".build") as folder:
+        glue, made = Path(folder, "_kernel.c"), Path(folder, "made")
+        with contextlib.redirect_stdout(None):  # it says where it writes
+            ffi.emit_c_code(str(glue))
+        command = [*_compiler(), *FLAGS, *flags, f"-I{HERE}", f"-I{sysconfig.get_path('include')}"]
+        _run([*command, "-o", str(made), str(glue), *(str(ROOT / it) for it in SOURCES), "-lm"])
+        made.replace(to)
+
+
+def _compiler() -> list[str]:
+    named = os.environ.get("CC") or str(sysconfig.get_config_var("CC") or "cc").split()[0]
+    mac = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
+    return [*shlex.split(named), *mac]
+
+
+def _run(command: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise NotBuilt(f"{command[0]} does not run: {error}") from None
+    if done.returncode:
+        raise NotBuilt("\n".join(done.stderr.splitlines()[-_MAX_LINES:]) or f"{command[0]} failed")
+
+
+if __name__ == "__main__":
+    try:
+        build(place())
+    except NotBuilt as error:
+        sys.exit(f"no kernel was built, numpy will run: {error}")

@@ -1,0 +1,23 @@
+/* What every C file of the kernel includes. No function keeps state, and none allocates. */
+#ifndef FRESHET_KERNEL_H
+#define FRESHET_KERNEL_H
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "rows and hashes are little-endian: numpy runs here"
+#endif
+
+/* before a function that Python calls: models/kernels/build.py reads its declaration */
+#define KERNEL
+
+/* any address: memcpy of a fixed size is one load or store */
+static inline uint16_t load16(const void *at) { uint16_t v; memcpy(&v, at, sizeof v); return v; }
+static inline uint32_t load32(const void *at) { uint32_t v; memcpy(&v, at, sizeof v); return v; }
+static inline uint64_t load64(const void *at) { uint64_t v; memcpy(&v, at, sizeof v); return v; }
+static inline void store16(void *at, uint16_t v) { memcpy(at, &v, sizeof v); }
+static inline void store32(void *at, uint32_t v) { memcpy(at, &v, sizeof v); }
+static inline void store64(void *at, uint64_t v) { memcpy(at, &v, sizeof v); }
+
+#endif

@@ -1,0 +1,1 @@
+"""The compiled kernel against its definitions."""

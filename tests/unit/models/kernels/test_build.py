@@ -1,0 +1,94 @@
+"""The kernel: where a compiler is, it is built of these sources; where none is, numpy runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models import kernels
+from models.kernels import build
+from tests.unit.test_house import ROOT
+
+_LOAD = "from models import kernels; print(kernels.kernel is None, kernels.missing)"
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.skipif(kernels.missing.endswith("=off"), reason="the kernel is turned off")
+def test_the_kernel_is_built_of_these_sources() -> None:
+    """Where it fails: `make`, or `python -m models.kernels.build`."""
+    assert kernels.kernel is not None, kernels.missing
+    compiled = kernels.kernel.ffi.string(kernels.kernel.lib.source_digest()).decode()
+    assert compiled.partition(" ")[0] == build.digest()
+
+
+def test_every_c_file_is_compiled() -> None:
+    assert {str(it.relative_to(ROOT)) for it in (ROOT / "models").rglob("*.c")} == set(
+        build.SOURCES
+    )
+
+
+def test_without_the_kernel_a_process_says_why_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LOAD],
+        cwd=ROOT,
+        env={**os.environ, kernels.VARIABLE: kernels.OFF},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "True FRESHET_KERNEL=off"
+    assert done.stderr.count("no compiled kernel, numpy runs: FRESHET_KERNEL=off") == 1
+
+
+def test_a_build_that_is_asked_for_must_load(tmp_path: Path) -> None:
+    (tmp_path / "kernel.so").write_bytes(b"")
+    with pytest.raises(ImportError):
+        kernels.load(str(tmp_path / "kernel.so"))
+
+
+@pytest.mark.parametrize("compiler", ["false", "no-such-compiler"])
+def test_a_compiler_that_fails_leaves_no_kernel(
+    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", compiler)
+    with pytest.raises(build.NotBuilt, match=compiler):
+        build.build(tmp_path / "kernel.so")
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.check
+def test_an_installation_without_a_compiler_succeeds(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        tree.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tree)
+    shutil.copytree(ROOT / "schemas", tree / "schemas")
+    shutil.copytree(ROOT / "models", tree / "models", ignore=shutil.ignore_patterns("*.so"))
+    code = "from setuptools import build_meta as it; it.build_wheel('out')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tree,
+        env={**os.environ, "CC": "false"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no kernel was built, numpy will run: false" in done.stderr
+    (wheel,) = (tree / "out").glob("*.whl")
+    shutil.unpack_archive(wheel, tmp_path / "there", "zip")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "there")}
+    answer = subprocess.run(
+        [sys.executable, "-c", _LOAD],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.startswith("True none was built at the installation")
