@@ -1,0 +1,173 @@
+"""Records of `events` as columns: what a fold of many actions needs of each, without an object an event.
+
+`decode_by_msgspec` defines the columns. What is not canonical JSON, as `schemas.events.encode` writes it, is
+decoded by it, record by record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from models.arrays import I64, U64
+from models.dedupe import identities
+from schemas import events
+from schemas.actions import CODE, NEGATIVE
+from schemas.alphabet import Millis
+from schemas.events import EVERY_KIND, Action, Event
+from schemas.identity import category_hash, item_hash
+from schemas.state.facts import IMPORTED, UNKNOWN
+
+UNDECODED: Final = 255
+"""The kind of a record that does not decode."""
+KIND: Final = {kind: code for code, kind in enumerate(EVERY_KIND)}
+"""Class of an event -> its code in `RecordColumns.kind`."""
+ACTION: Final = KIND[Action]
+SECOND_SEED: Final = 1
+"""Of `person2`."""
+ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What a record that does not decode raises."""
+_xxh = xxhash.xxh3_64_intdigest
+
+
+class RecordColumns:
+    """n records of `events`, in the order in which they were read; every column has n rows.
+
+    Of every record: `timestamp`, its own, ms; `kind`: index into `schemas.events.EVERY_KIND`, or `UNDECODED`;
+    `person` and `person2`: XXH3 of the pseudonym with the seeds 0 and `SECOND_SEED`, which name the person by
+    128 bits together; `name` and `id`: `models.dedupe.identities`. Those are 0 where the record does not
+    decode.
+
+    Of actions, and 0 elsewhere: `item` and `category` (`schemas.identity`); `session` and `slate`: XXH3 of
+    the id, 0 for none (of a session at least 1); `occurred` and `received` in ms, at most `timestamp`; `action`:
+    its code; `flags`: bits `UNKNOWN` and `IMPORTED` of `schemas.state.facts`; `group`: 1 where the item has a
+    group.
+    """
+
+    __slots__ = (
+        "_events", "_person_at", "action", "category", "flags", "group", "id", "item", "kind", "name",
+        "occurred", "person", "person2", "received", "session", "slate", "timestamp", "values",
+    )  # fmt: skip
+    person: U64
+    person2: U64
+    name: U64
+    id: U64
+    item: U64
+    session: U64
+    slate: U64
+    occurred: I64
+    received: I64
+    category: NDArray[np.uint32]
+    kind: NDArray[np.uint8]
+    action: NDArray[np.uint8]
+    flags: NDArray[np.uint8]
+    group: NDArray[np.uint8]
+
+    def __init__(self, values: Sequence[bytes | None], timestamps: Sequence[Millis]) -> None:
+        """Zeros."""
+        n = len(values)
+        self.values = values
+        self.timestamp: I64 = np.array(timestamps, np.int64)
+        self._events: dict[int, Event] = {}
+        (
+            self.person,
+            self.person2,
+            self.name,
+            self.id,
+            self.item,
+            self.session,
+            self.slate,
+            occurred,
+            received,
+        ) = np.zeros((9, n), np.uint64)
+        self.occurred, self.received = occurred.view(np.int64), received.view(np.int64)
+        self.category, at = np.zeros((2, n), np.uint32)
+        self._person_at: NDArray[np.uint32] = at
+        """Where the 32 bytes of the pseudonym begin in the value; 0: the event says it."""
+        self.kind, self.action, self.flags, self.group = np.zeros((4, n), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def event(self, i: int) -> Event:
+        """The event of record i, decoded once. Errors: `ERRORS`; ValueError for a record without a value."""
+        found = self._events.get(i)
+        if found is None:
+            value = self.values[i]
+            if value is None:
+                raise ValueError("a record without a value")
+            found = self._events[i] = events.decode(value, int(self.timestamp[i]))
+        return found
+
+    def person_text(self, i: int) -> str:
+        """The pseudonym in record i. Errors: as `event`'s."""
+        at, value = int(self._person_at[i]), self.values[i]
+        if at and value is not None:
+            return value[at : at + 32].decode()
+        return self.event(i).person
+
+    def take(self, which: Any) -> RecordColumns:
+        """The records under the mask, or at the ascending indices, `which`."""
+        at = np.arange(len(self))[which].tolist()
+        made = object.__new__(RecordColumns)
+        made.values = [self.values[i] for i in at]
+        made._events = {n: self._events[i] for n, i in enumerate(at) if i in self._events}
+        for name in _ARRAYS:
+            setattr(made, name, getattr(self, name)[which])
+        return made
+
+
+_ARRAYS: Final = tuple(it for it in RecordColumns.__slots__ if it not in {"values", "_events"})
+
+
+def decode(values: Sequence[bytes | None], timestamps: Sequence[Millis]) -> RecordColumns:
+    """The columns of records with these values and timestamps (ms)."""
+    return decode_by_msgspec(values, timestamps)
+
+
+def decode_by_msgspec(
+    values: Sequence[bytes | None], timestamps: Sequence[Millis]
+) -> RecordColumns:
+    """The definition of `decode`."""
+    columns = RecordColumns(values, timestamps)
+    _fill(columns, range(len(values)))
+    return columns
+
+
+def _fill(columns: RecordColumns, which: Sequence[int]) -> None:
+    """Decodes the records at the indices `which` into their rows, which are 0."""
+    at, found = [], []
+    for i in which:
+        try:
+            found.append(columns.event(i))
+            at.append(i)
+        except (*ERRORS, ValueError):
+            columns.kind[i] = UNDECODED
+    if not at:
+        return
+    columns.kind[at] = [KIND[type(e)] for e in found]
+    people = [e.person.encode() for e in found]
+    columns.person[at] = np.array([_xxh(it) for it in people], np.uint64)
+    columns.person2[at] = np.array([_xxh(it, SECOND_SEED) for it in people], np.uint64)
+    columns.name[at], columns.id[at] = identities(found)
+    for i, e in zip(at, found, strict=True):
+        if isinstance(e, Action):
+            _fill_action(columns, i, e)
+
+
+def _fill_action(columns: RecordColumns, i: int, e: Action) -> None:
+    columns.item[i], columns.category[i] = item_hash(e.item_id), category_hash(e.category)
+    columns.session[i] = (_xxh(e.session_id.encode()) or 1) if e.session_id else 0
+    columns.slate[i] = _xxh(e.slate_id.encode()) if e.slate_id else 0
+    columns.occurred[i], columns.received[i] = e.occurred_at, e.received_at
+    code = CODE[e.action]
+    # the edge marks only these two; of another action the mark says nothing
+    columns.action[i] = NEGATIVE.get(e.action, code) if e.negative else code
+    imported = e.source is not None and e.source.mode == "import"
+    columns.flags[i] = (0 if e.known else UNKNOWN) | (IMPORTED if imported else 0)
+    columns.group[i] = e.group != ""
