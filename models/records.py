@@ -1,7 +1,7 @@
 """Records of `events` as columns: what a fold of many actions needs of each, without an object an event.
 
-`decode_by_msgspec` defines the columns. What is not canonical JSON, as `schemas.events.encode` writes it, is
-decoded by it, record by record.
+`decode_by_msgspec` defines the columns. The kernel (records.c) takes actions and served records in canonical
+JSON, as `schemas.events.encode` writes it; every other record is decoded by msgspec.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from models.arrays import I64, U64
 from models.dedupe import identities
+from models.kernels import kernel
 from schemas import events
-from schemas.actions import CODE, NEGATIVE
+from schemas.actions import CLIENT_ACTIONS, CODE, NEGATIVE
 from schemas.alphabet import Millis
 from schemas.events import EVERY_KIND, Action, Event
 from schemas.identity import category_hash, item_hash
@@ -44,15 +45,37 @@ class RecordColumns:
     decode.
 
     Of actions, and 0 elsewhere: `item` and `category` (`schemas.identity`); `session` and `slate`: XXH3 of
-    the id, 0 for none (of a session at least 1); `occurred` and `received` in ms, at most `timestamp`; `action`:
-    its code; `flags`: bits `UNKNOWN` and `IMPORTED` of `schemas.state.facts`; `group`: 1 where the item has a
-    group.
+    the id, 0 for none (of a session at least 1); `occurred` and `received` in ms, at most `timestamp`;
+    `action`: its code; `flags`: bits `UNKNOWN` and `IMPORTED` of `schemas.state.facts`; `group`: 1 where the
+    item has a group.
     """
 
     __slots__ = (
-        "_events", "_person_at", "action", "category", "flags", "group", "id", "item", "kind", "name",
-        "occurred", "person", "person2", "received", "session", "slate", "timestamp", "values",
-    )  # fmt: skip
+        *(
+            "_events",
+            "_middle",
+            "_person_at",
+            "_small",
+            "_wide",
+            "action",
+            "category",
+            "flags",
+            "group",
+        ),
+        *(
+            "id",
+            "item",
+            "kind",
+            "name",
+            "occurred",
+            "person",
+            "person2",
+            "received",
+            "session",
+            "slate",
+        ),
+        *("timestamp", "values"),
+    )
     person: U64
     person2: U64
     name: U64
@@ -67,6 +90,8 @@ class RecordColumns:
     action: NDArray[np.uint8]
     flags: NDArray[np.uint8]
     group: NDArray[np.uint8]
+    _person_at: NDArray[np.uint32]
+    """Where the 32 bytes of the pseudonym begin in the value; 0: the event says it."""
 
     def __init__(self, values: Sequence[bytes | None], timestamps: Sequence[Millis]) -> None:
         """Zeros."""
@@ -74,6 +99,10 @@ class RecordColumns:
         self.values = values
         self.timestamp: I64 = np.array(timestamps, np.int64)
         self._events: dict[int, Event] = {}
+        # the kernel takes the columns as these arrays
+        self._wide = np.zeros((9, n), np.uint64)
+        self._middle = np.zeros((2, n), np.uint32)
+        self._small = np.zeros((4, n), np.uint8)
         (
             self.person,
             self.person2,
@@ -84,12 +113,10 @@ class RecordColumns:
             self.slate,
             occurred,
             received,
-        ) = np.zeros((9, n), np.uint64)
+        ) = self._wide
         self.occurred, self.received = occurred.view(np.int64), received.view(np.int64)
-        self.category, at = np.zeros((2, n), np.uint32)
-        self._person_at: NDArray[np.uint32] = at
-        """Where the 32 bytes of the pseudonym begin in the value; 0: the event says it."""
-        self.kind, self.action, self.flags, self.group = np.zeros((4, n), np.uint8)
+        self.category, self._person_at = self._middle
+        self.kind, self.action, self.flags, self.group = self._small
 
     def __len__(self) -> int:
         return len(self.values)
@@ -122,12 +149,68 @@ class RecordColumns:
         return made
 
 
-_ARRAYS: Final = tuple(it for it in RecordColumns.__slots__ if it not in {"values", "_events"})
+_NO_COLUMNS: Final = {"values", "_events", "_wide", "_middle", "_small"}
+_ARRAYS: Final = tuple(it for it in RecordColumns.__slots__ if it not in _NO_COLUMNS)
 
 
-def decode(values: Sequence[bytes | None], timestamps: Sequence[Millis]) -> RecordColumns:
-    """The columns of records with these values and timestamps (ms)."""
-    return decode_by_msgspec(values, timestamps)
+class Remembered:
+    """Hashes of the names of items and categories, by their bytes: 512 kB, for one thread at a time."""
+
+    ENTRIES: Final = 8_192
+    ENTRY_BYTES: Final = 64
+
+    def __init__(self) -> None:
+        self.entries = np.zeros(self.ENTRIES * self.ENTRY_BYTES, np.uint8)
+
+
+def decode(
+    values: Sequence[bytes | None],
+    timestamps: Sequence[Millis],
+    remembered: Remembered | None = None,
+) -> RecordColumns:
+    """The columns of records with these values and timestamps (ms). With `remembered`, a name that came
+    before is not hashed again."""
+    if kernel is None:
+        return decode_by_msgspec(values, timestamps)
+    columns = RecordColumns(values, timestamps)
+    plain: Any = values
+    if None in values:
+        plain = [value or b"" for value in values]
+    ffi, n = kernel.ffi, len(values)
+    rest = kernel.lib.records_decode(
+        b"".join(plain),
+        ffi.from_buffer("int64_t[]", np.fromiter(map(len, plain), np.int64, n)),
+        ffi.from_buffer("int64_t[]", columns.timestamp),
+        n,
+        ffi.from_buffer("uint64_t[]", columns._wide),
+        ffi.from_buffer("uint32_t[]", columns._middle),
+        ffi.from_buffer("uint8_t[]", columns._small),
+        ffi.from_buffer("uint64_t[]", _ACTION_NAMES),
+        ffi.from_buffer("uint8_t[]", _ACTION_CODES),
+        len(CLIENT_ACTIONS),
+        _in_8_bytes("purchase"),
+        ffi.NULL if remembered is None else ffi.from_buffer("uint8_t[]", remembered.entries),
+        Remembered.ENTRIES - 1,
+    )
+    if rest:
+        which = np.flatnonzero(columns.kind == UNDECODED)
+        columns.kind[which] = 0
+        _fill(columns, which.tolist())
+    return columns
+
+
+def _in_8_bytes(name: str) -> int:
+    return int.from_bytes(name.encode().ljust(8, b"\0"), "little")
+
+
+_ACTION_NAMES: Final = np.array([_in_8_bytes(name) for name in CLIENT_ACTIONS], np.uint64)
+_ACTION_CODES: Final = np.array(
+    [
+        *(CODE[name] for name in CLIENT_ACTIONS),
+        *(NEGATIVE.get(name, CODE[name]) for name in CLIENT_ACTIONS),
+    ],
+    np.uint8,
+)
 
 
 def decode_by_msgspec(

@@ -22,7 +22,11 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 HERE: Final = Path(__file__).resolve().parent
-SOURCES: Final = ("models/kernels/hash.c",)
+SOURCES: Final = (
+    "models/kernels/blake2b.c",
+    "models/kernels/hash.c",
+    "models/records.c",
+)
 """From the root of the repository."""
 FLAGS: Final = (
     "-O2", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra",
