@@ -10,13 +10,13 @@ of the log alone, however it is split into batches. Exact up to a 64-bit collisi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
-from models.arrays import U64, Mask
+from models.arrays import I64, U64, Mask
+from models.kernels import Kernel, kernel
 from schemas.events import Action, Event, Listed, Merge
 
 IDENTITY_BITS: Final = 0xFFFF_FFFF
@@ -76,18 +76,18 @@ class HashSet:
     """A set of non-zero u64 by open addressing, at most half full: 16 to 32 bytes an id."""
 
     def __init__(self) -> None:
-        self._bits = 10
-        self._slots = np.zeros(1 << self._bits, np.uint64)
-        self._used = 0
+        self.bits = 10
+        self.slots = np.zeros(1 << self.bits, np.uint64)
+        self.used = 0
 
     def __len__(self) -> int:
-        return self._used
+        return self.used
 
     def contains(self, ids: U64) -> Mask:
         found = np.zeros(len(ids), np.bool_)
         open_, at = np.arange(len(ids)), self._home(ids)
         while len(open_):
-            held = self._slots[at]
+            held = self.slots[at]
             hit = held == ids[open_]
             found[open_[hit]] = True
             on = (held != 0) & ~hit
@@ -96,28 +96,94 @@ class HashSet:
 
     def add(self, ids: U64) -> None:
         """`ids` are distinct and not in the set."""
-        if (self._used + len(ids)) * 2 > len(self._slots):
-            self._grow(self._used + len(ids))
-        self._used += len(ids)
+        self.make_room(len(ids))
+        self.used += len(ids)
         at = self._home(ids)
         while len(ids):
-            free = self._slots[at] == 0
-            self._slots[at[free]] = ids[free]  # of two ids for one slot the last gets it
-            lost = self._slots[at] != ids
+            free = self.slots[at] == 0
+            self.slots[at[free]] = ids[free]  # of two ids for one slot the last gets it
+            lost = self.slots[at] != ids
             ids, at = ids[lost], self._next(at[lost])
 
     def _home(self, ids: U64) -> U64:
-        return ids >> np.uint64(64 - self._bits)
+        return ids >> np.uint64(64 - self.bits)
 
     def _next(self, at: U64) -> U64:
-        return (at + np.uint64(1)) & np.uint64(len(self._slots) - 1)
+        return (at + np.uint64(1)) & np.uint64(len(self.slots) - 1)
 
-    def _grow(self, need: int) -> None:
-        held = self._slots[self._slots != 0]
-        while need * 2 > 1 << self._bits:
-            self._bits += 1
-        self._slots, self._used = np.zeros(1 << self._bits, np.uint64), 0
+    def make_room(self, n: int) -> None:
+        """Has `n` more ids fit."""
+        if (need := self.used + n) * 2 <= len(self.slots):
+            return
+        held = self.slots[self.slots != 0]
+        while need * 2 > 1 << self.bits:
+            self.bits += 1
+        self.slots, self.used = np.zeros(1 << self.bits, np.uint64), 0
         self.add(held)
+
+
+class Places:
+    """The tables of the live buckets, as the kernel takes them: bucket b lies at place b modulo their
+    number."""
+
+    PLACES: Final = WINDOW_BUCKETS + 1
+    _FIRST, _SIZE = 3, 3
+
+    def __init__(self, compiled: Kernel) -> None:
+        self._lib, self._ffi = compiled.lib, compiled.ffi
+        self._state = compiled.ffi.new("int64_t[]", self._FIRST + self._SIZE * self.PLACES)
+        """The newest time, how many ids are to be stored, how often their bucket changes; then of each place
+        its bucket, bits, ids."""
+        self._tables = compiled.ffi.new("uint64_t *[]", self.PLACES)
+        self._held: list[Any] = [None] * self.PLACES
+        """What the tables point to, so that it stays."""
+
+    def put(self, bucket: int, ids: HashSet) -> None:
+        place = bucket % self.PLACES
+        at = self._FIRST + self._SIZE * place
+        self._held[place] = self._tables[place] = self._ffi.from_buffer("uint64_t[]", ids.slots)
+        self._state[at], self._state[at + 1], self._state[at + 2] = bucket, ids.bits, len(ids)
+
+    def fresh(
+        self, ids: U64, times: I64, width: int, newest: int, buckets: dict[int, HashSet]
+    ) -> tuple[Mask, dict[int, U64], int]:
+        """(n,) which records are new; the ids to store by bucket; the newest time. `width` of a bucket,
+        `newest` before. It adds the ids to the `buckets`."""
+        state, pointer, n, at = self._state, self._ffi.from_buffer, len(ids), 0
+        if len(times) != n:
+            raise ValueError("an id and a time of each record")
+        fresh, new, bucket_of = np.empty(n, np.bool_), np.empty(n, np.uint64), np.empty(n, np.int64)
+        state[0], state[1], state[2] = newest, 0, 0
+        arguments = (
+            width,
+            state,
+            self._tables,
+            pointer("uint8_t[]", fresh),
+            pointer("uint64_t[]", new),
+            pointer("int64_t[]", bucket_of),
+        )
+        columns = pointer("uint64_t[]", ids), pointer("int64_t[]", times), n
+        while (at := self._lib.dedupe_fresh(*columns, at, *arguments)) < n:
+            self._settle(buckets)
+            bucket = int(times[at]) // width
+            held = buckets.setdefault(bucket, HashSet())
+            held.make_room(n - at)
+            self.put(bucket, held)
+        stored: dict[int, U64] = {}
+        if k := state[1]:
+            self._settle(buckets)
+            new, bucket_of = new[:k], bucket_of[:k]
+            if state[2]:
+                stored = {b: new[bucket_of == b] for b in np.unique(bucket_of).tolist()}
+            else:
+                stored[int(bucket_of[0])] = new
+        return fresh, stored, state[0]
+
+    def _settle(self, buckets: dict[int, HashSet]) -> None:
+        """Says to the sets how many ids they hold."""
+        for at in range(self._FIRST, self._FIRST + self._SIZE * self.PLACES, self._SIZE):
+            if self._state[at + 1] and (held := buckets.get(self._state[at])) is not None:
+                held.used = self._state[at + 2]
 
 
 class Deduper:
@@ -128,6 +194,7 @@ class Deduper:
         self.newest = newest
         """Highest record time so far, ms."""
         self._buckets: dict[int, HashSet] = {}
+        self._places = Places(kernel) if kernel is not None else None
 
     def live(self) -> range:
         """The buckets within the window of `newest`."""
@@ -136,15 +203,25 @@ class Deduper:
 
     def load(self, bucket: int, ids: U64) -> None:
         self._buckets.setdefault(bucket, HashSet()).add(np.unique(ids))
+        if self._places is not None and bucket in self.live():
+            self._places.put(bucket, self._buckets[bucket])
 
-    def fresh(self, ids: U64, times: NDArray[np.int64]) -> tuple[Mask, dict[int, U64], list[int]]:
+    def fresh(self, ids: U64, times: I64) -> tuple[Mask, dict[int, U64], list[int]]:
         """(n,) which records are new; the ids to store by bucket; the buckets that left the window.
 
         `ids` 0 marks a record that has no id and passes. `times`: record time, ms.
         """
+        if self._places is None:
+            return self.fresh_by_numpy(ids, times)
+        fresh, stored, self.newest = self._places.fresh(
+            ids, times, self.width, self.newest, self._buckets
+        )
+        return fresh, stored, self._gone(stored)
+
+    def fresh_by_numpy(self, ids: U64, times: I64) -> tuple[Mask, dict[int, U64], list[int]]:
+        """The definition of `fresh`."""
         fresh = np.ones(len(ids), np.bool_)
         stored: dict[int, U64] = {}
-        held = set(self._buckets)
         if len(ids):
             bucket = times // self.width
             top = np.maximum.accumulate(np.maximum(times, self.newest)) // self.width
@@ -152,16 +229,21 @@ class Deduper:
             for run in np.split(np.arange(len(ids)), change):
                 self._take_run(ids, run, int(bucket[run[0]]), int(top[run[0]]), fresh, stored)
             self.newest = max(self.newest, int(times.max()))
-        gone = [b for b in held | set(self._buckets) if b not in self.live()]
+        return fresh, stored, self._gone(stored)
+
+    def _gone(self, stored: dict[int, U64]) -> list[int]:
+        """Drops the buckets that left the window; ascending."""
+        live = self.live()
+        gone = sorted([b for b in self._buckets if b not in live])
         for b in gone:
-            self._buckets.pop(b, None)
+            del self._buckets[b]
             stored.pop(b, None)
-        return fresh, stored, sorted(gone)
+        return gone
 
     def _take_run(
         self,
         ids: U64,
-        run: NDArray[np.int64],
+        run: I64,
         bucket: int,
         top: int,
         fresh: Mask,
@@ -169,8 +251,12 @@ class Deduper:
     ) -> None:
         run = run[ids[run] != 0]
         mine = ids[run]
-        again = np.ones(len(mine), np.bool_)
-        again[np.unique(mine, return_index=True)[1]] = False
+        again = np.zeros(len(mine), np.bool_)
+        if (
+            bucket >= top - WINDOW_BUCKETS
+        ):  # what is older is not kept, so a batch must not drop it either
+            again[:] = True
+            again[np.unique(mine, return_index=True)[1]] = False
         for b, held in self._buckets.items():
             if top - WINDOW_BUCKETS <= b <= top and len(held):
                 again |= held.contains(mine)

@@ -24,8 +24,10 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 HERE: Final = Path(__file__).resolve().parent
 SOURCES: Final = (
     "models/kernels/blake2b.c",
+    "models/dedupe.c",
     "models/kernels/hash.c",
     "models/records.c",
+    "models/slots.c",
 )
 """From the root of the repository."""
 FLAGS: Final = (
