@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
 from kafka.protocol.admin import (
@@ -55,11 +55,13 @@ from infra.broker.handlers import (
     membership,
     missing,
     offsets,
+    packed_fetch,
+    packed_produce,
     produce,
     topics,
 )
 from infra.broker.node import Broker
-from infra.broker.wire import Call
+from infra.broker.wire import Call, RequestHeader
 
 Handler = Callable[[Broker, Call], Awaitable[Any]]  # the response, or None where none is sent
 
@@ -129,3 +131,11 @@ _TABLE: Final = (
     Api(TxnOffsetCommitRequest, 0, 4, missing.commit_offsets, listed=False),
 )
 APIS: Final[dict[int, Api]] = {api.codec.API_KEY: api for api in _TABLE}
+
+Packed = Callable[[Broker, bytes, RequestHeader], bytes | Coroutine[Any, Any, bytes]]
+"""The framed answer to a request's bytes, or what waits for it."""
+PACKED: Final[dict[tuple[int, int], Packed]] = {
+    (ProduceRequest.API_KEY, packed_produce.VERSION): packed_produce.produce,
+    (FetchRequest.API_KEY, packed_fetch.VERSION): packed_fetch.fetch,
+}
+"""The requests that are not decoded to objects, by key and version: those that our own clients send often."""

@@ -8,8 +8,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 MAX_FRAME_BYTES: Final = 100 << 20  # Kafka's socket.request.max.bytes
+MAX_PLAIN_FRAME_BYTES: Final = 1 << 20
+"""Of a request without records."""
+MAX_ELEMENTS: Final = 10_000
+"""In all arrays of a request together: it is answered in one turn of the loop, so it delays all clients."""
+PREFIX_BYTES: Final = 4
+KEY_BYTES: Final = 2
+PRODUCE: Final = 0
 NO_TOPIC_ID: Final = uuid.UUID(int=0)
 HEADER: Final = struct.Struct(">hhih")
+_PREFIX: Final = struct.Struct(">i")
+_PRODUCE: Final = PRODUCE.to_bytes(2, "big")
 
 
 class Malformed(Exception):
@@ -38,11 +47,13 @@ class RequestHeader:
     body: int
 
 
-def frame_size(prefix: bytes) -> int:
-    """Bytes of the frame that follows `prefix`. Errors: `Malformed`, before the frame is read."""
-    size: int = struct.unpack(">i", prefix)[0]
+def frame_size(data: bytes | bytearray) -> int:
+    """Bytes of the frame behind the first 4 of `data`. Errors: `Malformed`, before the frame is read."""
+    size: int = _PREFIX.unpack_from(data)[0]
     if not HEADER.size <= size <= MAX_FRAME_BYTES:
         raise Malformed("frame size out of range")
+    if size > MAX_PLAIN_FRAME_BYTES and len(data) >= 6 and data[4:6] != _PRODUCE:
+        raise Malformed("a request without records is too large")
     return size
 
 
@@ -66,12 +77,28 @@ def decode(codec: Any, header: RequestHeader, frame: bytes) -> Any:
         read = codec._struct.compiled_decode_from(
             header.version, compact=flexible, tagged=flexible, data_class=codec[None]
         )  # as `codec.decode`, which does not return the end position
+        # the generated code counts each array's elements off by `range`: ours counts them all
+        read.__globals__["range"] = _Counted().range
         request, end = read(memoryview(frame), at)
     except (struct.error, ValueError, IndexError, TypeError, OverflowError, MemoryError) as error:
         raise Malformed("request does not decode") from error
     if end > len(frame):
         raise Malformed("request is cut short")
     return request
+
+
+class _Counted:
+    """Counts the elements of a request's arrays down."""
+
+    def __init__(self) -> None:
+        self._left = MAX_ELEMENTS
+
+    def range(self, count: int) -> range:
+        """Errors: ValueError where the request has more than `MAX_ELEMENTS`."""
+        self._left -= max(count, 0)
+        if self._left < 0:
+            raise ValueError("more elements than a request may have")
+        return range(count)
 
 
 def encode(response: Any, correlation: int, version: int) -> bytes:
@@ -84,7 +111,7 @@ def encode(response: Any, correlation: int, version: int) -> bytes:
 
 def _skip_tags(frame: bytes, at: int) -> int:
     count, at = _uvarint(frame, at)
-    for _ in range(count):
+    for _ in _Counted().range(count):
         _, at = _uvarint(frame, at)
         size, at = _uvarint(frame, at)
         at += size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,6 +35,16 @@ class PartitionFetch:
         """Bytes that can be answered now."""
         return 0 if self.log is None else min(self.log.end_position - self.position, self.limit)
 
+    @property
+    def end(self) -> int:
+        """The offset of the log's next record, -1 where there is an error."""
+        return -1 if self.log is None else self.log.next_offset
+
+    @property
+    def start(self) -> int:
+        """The log's first offset, -1 where there is an error."""
+        return -1 if self.log is None else self.log.start_offset
+
 
 async def fetch(broker: Broker, call: Call) -> Any:
     """Answers when `min_bytes` are there, on an error, or after `max_wait_ms`.
@@ -53,13 +64,13 @@ async def fetch(broker: Broker, call: Call) -> Any:
         for topic in request.topics
     ]
     fetches = [partition for _, partitions in plan for partition in partitions]
-    await _wait_for_bytes(fetches, request.min_bytes, request.max_wait_ms / 1000)
+    await wait_for_bytes(fetches, request.min_bytes, request.max_wait_ms / 1000)
     budget = min(max(request.max_bytes, 0), MAX_RESPONSE_BYTES)
     rows, first = [], True
     for topic, partitions in plan:
         cells = []
         for partition in partitions:
-            records = _read(partition, budget, first)
+            records = read(partition, budget, first)
             if records:
                 budget, first = budget - len(records), False
             cells.append(_cell(partition, records))
@@ -68,28 +79,53 @@ async def fetch(broker: Broker, call: Call) -> Any:
 
 
 def _partition_fetch(broker: Broker, call: Call, topic: Any, row: Any) -> PartitionFetch:
-    """The fetch that `row`, a partition of the request's `topic`, asks for."""
-    fetch = PartitionFetch(row.partition, max(row.partition_max_bytes, 0))
+    name = None if call.version >= 13 else topic.topic
+    where = (broker, name, topic.topic_id, row.partition)
+    return start(*where, row.current_leader_epoch, row.fetch_offset, row.partition_max_bytes)
+
+
+def start(
+    broker: Broker,
+    name: str | None,
+    topic_id: uuid.UUID,
+    partition: int,
+    epoch: int,
+    offset: int,
+    limit: int,
+) -> PartitionFetch:
+    """The fetch of one partition from `offset` on, of at most `limit` bytes. `name`: None where the topic is
+    named by its id; `epoch`: of the leader, -1 for none."""
+    fetch = PartitionFetch(partition, max(limit, 0))
     try:
-        name = None if call.version >= 13 else topic.topic
-        log = broker.catalogue.topic_by_either(name, topic.topic_id).log(row.partition)
-        check_epoch(row.current_leader_epoch)
-        fetch.offset, fetch.position = row.fetch_offset, log.locate(row.fetch_offset)
+        log = broker.catalogue.topic_by_either(name, topic_id).log(partition)
+        check_epoch(epoch)
+        fetch.offset, fetch.position = offset, log.locate(offset)
         fetch.log = log
     except Refused as refused:
         fetch.error = refused.code
     return fetch
 
 
-async def _wait_for_bytes(fetches: list[PartitionFetch], min_bytes: int, seconds: float) -> None:
-    """Waits until `fetches` have `min_bytes` together or an error, at most `seconds`."""
+def is_ready(fetches: list[PartitionFetch], min_bytes: int) -> bool:
+    """Whether `fetches` are to be answered at once: they have `min_bytes` together, or an error."""
+    ready = 0
+    for fetch in fetches:
+        if fetch.log is None or fetch.log.closed:
+            return True
+        ready += fetch.ready()
+    return ready >= min_bytes
+
+
+async def wait_for_bytes(fetches: list[PartitionFetch], min_bytes: int, seconds: float) -> None:
+    """Waits until `fetches` are ready, at most `seconds`. An append wakes it with the next turn of the loop,
+    so that it sees all that came in this one."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    while sum(fetch.ready() for fetch in fetches) < min_bytes:
+    while not is_ready(fetches, min_bytes):
         remaining = until - loop.time()
-        logs = [fetch.log for fetch in fetches if fetch.log is not None]
-        if remaining <= 0 or len(logs) < len(fetches) or any(log.closed for log in logs):
+        if remaining <= 0:
             return
+        logs = [fetch.log for fetch in fetches if fetch.log is not None]
         waiter: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(remaining, _wake, waiter)
         for log in logs:
@@ -107,7 +143,9 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-def _read(fetch: PartitionFetch, budget: int, first: bool) -> bytes:
+def read(fetch: PartitionFetch, budget: int, first: bool) -> bytes:
+    """The records of a partition's fetch, at most `budget` bytes; the `first` batch of an answer is read even
+    if it is larger."""
     log = fetch.log
     if log is None:
         return b""
@@ -121,14 +159,12 @@ def _read(fetch: PartitionFetch, budget: int, first: bool) -> bytes:
 
 
 def _cell(fetch: PartitionFetch, records: bytes) -> Any:
-    log = fetch.log
-    end = -1 if log is None else log.next_offset
     return CELL(
         partition_index=fetch.partition,
         error_code=fetch.error,
-        high_watermark=end,
-        last_stable_offset=end,
-        log_start_offset=-1 if log is None else log.start_offset,
+        high_watermark=fetch.end,
+        last_stable_offset=fetch.end,
+        log_start_offset=fetch.start,
         aborted_transactions=None,
         preferred_read_replica=-1,
         records=records,

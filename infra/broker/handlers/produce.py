@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from kafka.protocol.producer import InitProducerIdResponse, ProduceResponse
@@ -34,22 +35,40 @@ async def produce(broker: Broker, call: Call) -> Any:
     return ProduceResponse(responses=rows, throttle_time_ms=0)
 
 
-def _append(broker: Broker, call: Call, topic_data: Any, partition_data: Any) -> Any:
-    request = call.request
-    if request.acks not in (-1, 0, 1):
+def append(
+    broker: Broker,
+    acks: int,
+    transactional_id: str | None,
+    name: str | None,
+    topic_id: uuid.UUID,
+    partition: int,
+    records: bytes,
+) -> tuple[int, int, int]:
+    """Appends one batch. Base offset, time of appending (ms, -1: the producer's), first offset of the log.
+
+    `name`: None where the topic is named by its id. Errors: `Refused`.
+    """
+    if acks not in (-1, 0, 1):
         raise Refused(Code.INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1")
-    if request.transactional_id is not None:
+    if transactional_id is not None:
         raise no_transactions()
+    topic = broker.catalogue.topic_by_either(name, topic_id)
+    log = topic.log(partition)
+    receipt = log.append(records, topic.log_config, broker.now())
+    return receipt.base_offset, receipt.append_time, log.start_offset
+
+
+def _append(broker: Broker, call: Call, topic_data: Any, partition_data: Any) -> Any:
     name = None if call.version >= 13 else topic_data.name
-    topic = broker.catalogue.topic_by_either(name, topic_data.topic_id)
-    log = topic.log(partition_data.index)
-    receipt = log.append(partition_data.records or b"", topic.log_config, broker.now())
+    request, index = call.request, partition_data.index
+    where = (request.transactional_id, name, topic_data.topic_id, index)
+    base, at, start = append(broker, request.acks, *where, partition_data.records or b"")
     return CELL(
-        index=partition_data.index,
+        index=index,
         error_code=0,
-        base_offset=receipt.base_offset,
-        log_append_time_ms=receipt.append_time,
-        log_start_offset=log.start_offset,
+        base_offset=base,
+        log_append_time_ms=at,
+        log_start_offset=start,
         record_errors=[],
         error_message=None,
     )
