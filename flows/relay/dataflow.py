@@ -32,8 +32,10 @@ from schemas.state import fences
 from schemas.topics import EVENTS
 
 log = logging.getLogger(__name__)
-POLL_SECONDS: Final = 0.02
-"""Between polls of empty outboxes: a link is merged within this time and that of a fold."""
+BLOCK_MS: Final = 500
+"""How long one wait for an outbox blocks: it bounds how long a stop takes."""
+CLUSTER_POLL_SECONDS: Final = 0.02
+"""Between polls of empty outboxes on a cluster, where no one node can block on all of them."""
 MAX_ENTRIES_PER_OUTBOX: Final = 500
 """Sent in one step."""
 SEND_TIMEOUT_SECONDS: Final = 30.0
@@ -56,6 +58,8 @@ class Relay:
         self._name, topic = broker_name(settings, EVENTS.name), ensure_topics(settings)[EVENTS.name]
         self._topic, self.partitions = topic.id, topic.partitions
         self.sent: dict[int, Number] = dict.fromkeys(range(self.partitions), NONE_SENT)
+        self._read_to = {self._keyspace.outbox(p): b"0-0" for p in range(self.partitions)}
+        """Outbox -> id of the last entry that was read."""
         self._read_outboxes()
         self._producer: KafkaProducer = kafka_client.producer(settings, **_IN_ORDER)
 
@@ -90,6 +94,14 @@ class Relay:
                 self._trim(p, [id_ for id_, _ in entries])
         return len(futures)
 
+    def wait(self, stop: threading.Event) -> None:
+        """Returns once an outbox has a new entry, or `stop` is set, at the latest after `BLOCK_MS`. Where
+        Redis was emptied, an entry may come under an id of before: the next step finds it."""
+        if redis_client.is_cluster(self._redis):
+            stop.wait(CLUSTER_POLL_SECONDS)
+        else:
+            self._redis.xread(self._read_to, count=1, block=BLOCK_MS)
+
     def _read_outboxes(self) -> list[Any]:
         """The entries of each outbox. It reads the positions as well: another relay may have moved them, and
         a missing position means that Redis was emptied."""
@@ -104,7 +116,11 @@ class Relay:
                 self.sent[p] = max(self.sent[p], at.number)
         if not all(at is not None and at.topic == self._topic for at in held):
             self._positions_from_log()
-        return found[1::2]
+        outboxes = found[1::2]
+        for key, entries in zip(self._read_to, outboxes, strict=True):
+            if entries:
+                self._read_to[key] = entries[-1][0]
+        return outboxes
 
     def _send(self, fields: dict[bytes, bytes]) -> Any:
         key, value = fields[b"k"], fields[b"v"]
@@ -147,4 +163,4 @@ def _run(settings: Settings, generation: int, stop: threading.Event) -> None:
                 sent = relay.step()
                 metrics.relayed(sent)
                 if sent == 0:
-                    stop.wait(POLL_SECONDS)
+                    relay.wait(stop)
