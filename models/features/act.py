@@ -7,13 +7,14 @@ order of the partitions changes nothing.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import I64, U64, Mask
-from models.features import registry, window
+from models.features import compiled, registry, window
 from models.features.columns import Columns, Folded
 from models.features.overflow import OVER_DAILY_CAP, OVER_DAILY_LIMIT, Overflow
 from models.features.ring import RING_SIZE
@@ -98,8 +99,11 @@ def act_by_numpy(
 
 
 def act(rows: NDArray[np.void], columns: ActionColumns, overflow: dict[int, Overflow]) -> Acted:
-    """`act_by_numpy`."""
-    return act_by_numpy(rows, columns, overflow)
+    """`act_by_numpy`, by the kernel where there is one. Errors: IndexError where a slot has no row."""
+    runs = compiled.RUNS
+    if runs is None or not runs.complete:
+        return act_by_numpy(rows, columns, overflow)
+    return Acted(*compiled.act(rows, columns, overflow, runs, partial(_grouped, columns)))
 
 
 def _grouped(columns: ActionColumns, order: I64, who: I64, people: int, late: Mask) -> Columns:

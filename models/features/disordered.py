@@ -123,7 +123,7 @@ def _pair(
     back = np.zeros((len(at), MAX_LAG), np.uint64)
     ordered = np.flatnonzero(speaks & folded.in_order[at])
     chosen = (present & (old[3] & IN_SESSION != 0))[ordered]
-    back[ordered] = window.newest_chosen(items[ordered], chosen)
+    back[ordered], _ = window.newest_chosen(items[ordered], chosen)
     older = np.flatnonzero(speaks & ~folded.in_order[at] & ~acts.late[at])
     slot = place[older, None] + np.arange(MAX_LAG)
     there = slot < np.count_nonzero(present[older], 1)[:, None]

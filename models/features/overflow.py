@@ -7,6 +7,7 @@ What leaves the list, or does not enter it, is kept while its day is one of the 
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -29,19 +30,28 @@ ITEM_BITS: Final = 0xFFFF_FFFE
 class Overflow:
     """One person's. `place` of a day: its index in `days`; a number: an item in one of them (`ITEM_BITS`)."""
 
-    __slots__ = ("_held", "_stored", "_whole", "changed", "counts", "sizes")
+    __slots__ = ("_counts", "_held", "_stored", "_whole", "changed", "sizes")
 
     def __init__(self, data: bytes = b"") -> None:
         self._held = array("I", data)
-        self.counts: dict[int, int] = {}
-        """How many are kept of a number."""
-        for number in self._held:
-            self.counts[number] = self.counts.get(number, 0) + 1
-        places = sum(number & 1 for number in self._held)
-        self.sizes = [len(self._held) - places, places]
+        self._counts: dict[int, int] | None = None
+        self.sizes = [0, 0]
         """How many are kept of each day; of one that has `MAX_PER_DAY` no more are."""
+        self._measure(data)
         self.changed = self._whole = False
         self._stored = len(self._held)
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """How many are kept of a number."""
+        if self._counts is None:
+            self._counts = dict(Counter(self._held))
+        return self._counts
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """Their address and how many there are: they move when they change."""
+        return self._held.buffer_info()
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -67,8 +77,19 @@ class Overflow:
         """Forgets a day."""
         if self.sizes[place]:
             self._held = array("I", [number for number in self._held if number & 1 != place])
-            self.counts = {it: n for it, n in self.counts.items() if it & 1 != place}
+            self._counts = None
             self.sizes[place], self.changed, self._whole = 0, True, True
+
+    def extend(self, data: bytes) -> None:
+        """Keeps all these numbers, for which the caller knows that there is room."""
+        self._held.frombytes(data)
+        self._counts, self.changed = None, True
+        self._measure(data)
+
+    def _measure(self, data: bytes) -> None:
+        odd = sum(byte & 1 for byte in data[::4])
+        self.sizes[0] += len(data) // 4 - odd
+        self.sizes[1] += odd
 
     def changes(self) -> tuple[bool, bytes, int]:
         """What to store, once: whether it replaces the stored bytes, else it is appended; the bytes; and how

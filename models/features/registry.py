@@ -33,6 +33,8 @@ class Feature(NamedTuple):
     reference: Callable[..., Any]
     """(a person's events, merges that they received, the value before them or None) -> value, by the
     slow definition."""
+    kernel: str = ""
+    """Name of the C function that equals `update` (models/kernels/act.h); "": numpy folds the feature."""
 
 
 def _with_ring(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None:
@@ -41,12 +43,42 @@ def _with_ring(rows: NDArray[np.void], columns: Columns, folded: Folded) -> None
 
 # in the order of their updates: the ring's needs the session's rank, and moves the days
 FEATURES: Final = (
-    Feature("counts", "commutative", counts.FIELDS, counts.update, counts.value, counts.reference),
     Feature(
-        "session", "log-ordered", session.FIELDS, session.update, session.value, session.reference
+        "counts",
+        "commutative",
+        counts.FIELDS,
+        counts.update,
+        counts.value,
+        counts.reference,
+        kernel="fold_counts",
     ),
-    Feature("ring", "log-ordered", ring.FIELDS, enter.update, ring.value, ring.reference),
-    Feature("days", "log-ordered", days.FIELDS, _with_ring, days.value, days.reference),
+    Feature(
+        "session",
+        "log-ordered",
+        session.FIELDS,
+        session.update,
+        session.value,
+        session.reference,
+        kernel="fold_session",
+    ),
+    Feature(
+        "ring",
+        "log-ordered",
+        ring.FIELDS,
+        enter.update,
+        ring.value,
+        ring.reference,
+        kernel="fold_ring",
+    ),
+    Feature(
+        "days",
+        "log-ordered",
+        days.FIELDS,
+        _with_ring,
+        days.value,
+        days.reference,
+        kernel="fold_days",
+    ),
 )
 
 VERSION: Final = 2

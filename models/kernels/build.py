@@ -28,6 +28,12 @@ SOURCES: Final = (
     "models/kernels/hash.c",
     "models/records.c",
     "models/slots.c",
+    "models/features/act.c",
+    "models/features/counts.c",
+    "models/features/days.c",
+    "models/features/enter.c",
+    "models/features/session.c",
+    "models/features/window.c",
 )
 """From the root of the repository."""
 FLAGS: Final = (
