@@ -156,6 +156,8 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric("flows", "freshet_flow_torn_total", "counter",
            "Ends of the flow by a torn partition, also of processes before.", ("flow",)),
     Metric("flows", "freshet_fold_counts_total", "counter", "What a fold counted.", ("flow", "what")),
+    Metric("flows", "freshet_people_numpy_features", "gauge",
+           "Features of a person that numpy folds: those without a C function, or all without a kernel."),
     # the roll-up and the relay
     Metric("flows", "freshet_rollup_positions_lag", "gauge",
            "Records folded by `people` and not in the tables yet.", ("partition",)),

@@ -29,6 +29,7 @@ from infra.kafka.kafka_client import ensure_topics
 from infra.releases.fetch import fetch
 from infra.settings import Settings
 from infra.store import redis_client
+from models.features.compiled import features_by_numpy
 from models.release.artefact import load
 from models.release.release import Release
 from schemas.dead_letters import DeadLetter
@@ -48,6 +49,7 @@ class People(Worker):
         generation: int = 0,
     ) -> None:
         super().__init__(settings, "people", EVENTS, VERSION, partitions, reader, generation)
+        self.metrics.process.set("freshet_people_numpy_features", features_by_numpy())
         try:
             self.folds = {p: self._fold(p) for p in self.partitions}
             self.tiers = {p: self._tier(p) for p in self.partitions}

@@ -107,6 +107,11 @@ else:
     RUNS = None
 
 
+def features_by_numpy() -> int:
+    """How many features numpy folds."""
+    return len(FEATURES if RUNS is None or not RUNS.complete else RUNS.by_numpy)
+
+
 def act(
     rows: NDArray[np.void],
     columns: ActionColumns,
