@@ -84,6 +84,7 @@ FEATURES: Final = (
 VERSION: Final = 2
 UPGRADES: Final[Upgrades[bytes]] = {}
 """Row as stored by the version before -> the same row in this version (`schemas.version`)."""
+_THIS: Final = VERSION.to_bytes(2, "little")
 _WRONG_SIZE: Final = (
     "a person's row has the wrong size: fold the log again (freshet rebuild --from beginning)"
 )
@@ -123,16 +124,16 @@ def upgraded(blob: bytes) -> bytes:
 
 def read_rows(blobs: Sequence[bytes | None]) -> NDArray[np.void]:
     """(U,) the stored rows; zeros where there is none. Errors: `ForeignRow`."""
-    this = VERSION.to_bytes(2, "little")
-    if any(blob is not None and blob[:2] != this for blob in blobs):
-        blobs = [None if blob is None else upgraded(blob) for blob in blobs]
-    size = ROW.itemsize
-    rows = np.frombuffer(b"".join([(blob or b"").ljust(size, b"\0") for blob in blobs]), np.uint8)
-    if len(rows) != size * len(blobs) or any(
-        blob is not None and len(blob) < FIXED for blob in blobs
-    ):
-        raise ForeignRow(_WRONG_SIZE)
-    return rows.view(ROW).copy()
+    size, rows = ROW.itemsize, np.zeros(len(blobs), ROW)
+    room = memoryview(rows.view(np.uint8))
+    for number, blob in enumerate(blobs):
+        if blob is not None:
+            if blob[:2] != _THIS:
+                blob = upgraded(blob)
+            if not FIXED <= len(blob) <= size:
+                raise ForeignRow(_WRONG_SIZE)
+            room[number * size : number * size + len(blob)] = blob
+    return rows
 
 
 def read_row(blob: bytes | None) -> np.void:

@@ -10,6 +10,7 @@ offset - first. Pairs are in the order of their actions.
 
 from __future__ import annotations
 
+import struct
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -160,6 +161,7 @@ _SECTIONS: Final = (_ACTIONS, _PAIRS, _ARMS, _MOMENTS, _MONEY, _DAYS, _LISTINGS)
 _HEADER: Final = np.dtype(
     [("version", "<u2"), ("first", "<i8"), ("next", "<i8"), ("rows", "<u4", (len(_SECTIONS),))]
 )
+_PACKED_HEADER: Final = struct.Struct(f"<Hqq{len(_SECTIONS)}I")
 
 
 def _empty(columns: _Columns) -> list[NDArray[Any]]:
@@ -206,16 +208,13 @@ def currency_name(code: int) -> str:
 
 
 def encode(entry: Delta) -> bytes:
-    held: tuple[Any, ...] = (entry.actions, *entry[2:])
-    rows = [
-        len(getattr(facts, columns[0][0])) for facts, columns in zip(held, _SECTIONS, strict=True)
-    ]
-    chunks = [np.array([(VERSION, entry.first, entry.next, rows)], _HEADER).tobytes()]
-    chunks += [
-        np.asarray(getattr(facts, name), dtype).tobytes()
-        for facts, columns in zip(held, _SECTIONS, strict=True)
-        for name, dtype, _ in columns
-    ]
+    rows, chunks = [], [b""]
+    for facts, columns in zip((entry.actions, *entry[2:]), _SECTIONS, strict=True):
+        n = len(getattr(facts, columns[0][0]))
+        rows.append(n)
+        if n:  # most sections of most entries are empty
+            chunks += [np.asarray(getattr(facts, it[0]), it[1]).tobytes() for it in columns]
+    chunks[0] = _PACKED_HEADER.pack(VERSION, entry.first, entry.next, *rows)
     return b"".join(chunks)
 
 
