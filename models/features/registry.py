@@ -125,7 +125,7 @@ def upgraded(blob: bytes) -> bytes:
 def read_rows(blobs: Sequence[bytes | None]) -> NDArray[np.void]:
     """(U,) the stored rows; zeros where there is none. Errors: `ForeignRow`."""
     size, rows = ROW.itemsize, np.zeros(len(blobs), ROW)
-    room = memoryview(rows.view(np.uint8))
+    room = rows.view(np.uint8).data
     for number, blob in enumerate(blobs):
         if blob is not None:
             if blob[:2] != _THIS:
