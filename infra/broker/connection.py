@@ -35,12 +35,12 @@ class Listening(Protocol):
     """The part of a server that its connections need."""
 
     broker: Broker
-    connections: set[Connection]
+    connections: set[ClientConnection]
 
     def advertised_to(self, local: str) -> tuple[str, int]: ...
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """Answers a request within the call that brought its last byte, where its handler does not wait."""
 
     def __init__(self, server: Listening) -> None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from infra.broker.codes import CannotStart
-from infra.broker.connection import Connection
+from infra.broker.connection import ClientConnection
 from infra.broker.node import Broker
 from infra.heartbeat import keep_beating
 
@@ -25,7 +25,7 @@ class Server:
 
     def __init__(self, broker: Broker, advertised: tuple[str, int] | None = None) -> None:
         self.broker, self._advertised = broker, advertised
-        self.connections: set[Connection] = set()
+        self.connections: set[ClientConnection] = set()
         self.host, self.port = "", 0
 
     @asynccontextmanager
@@ -33,7 +33,7 @@ class Server:
         """Accepts connections while the block runs; port 0 is any. Errors: `CannotStart`."""
         try:
             loop = asyncio.get_running_loop()
-            server = await loop.create_server(lambda: Connection(self), host, port)
+            server = await loop.create_server(lambda: ClientConnection(self), host, port)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "no address"
             raise CannotStart(f"cannot listen on {host}:{port}: {reason}") from error

@@ -91,12 +91,12 @@ class _Counted:
     """Counts the elements of a request's arrays down."""
 
     def __init__(self) -> None:
-        self._left = MAX_ELEMENTS
+        self._room = MAX_ELEMENTS
 
     def range(self, count: int) -> range:
         """Errors: ValueError where the request has more than `MAX_ELEMENTS`."""
-        self._left -= max(count, 0)
-        if self._left < 0:
+        self._room -= max(count, 0)
+        if self._room < 0:
             raise ValueError("more elements than a request may have")
         return range(count)
 

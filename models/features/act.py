@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.arrays import I64, U64, Mask
 from models.features import compiled, registry, window
-from models.features.columns import Columns, Folded
+from models.features.columns import ActionColumns, Columns, Folded
 from models.features.overflow import OVER_DAILY_CAP, OVER_DAILY_LIMIT, Overflow
 from models.features.ring import RING_SIZE
 from schemas.state.facts import SAME_SESSION
@@ -26,26 +26,6 @@ LATE_MS: Final = 7 * DAY_MS
 VERDICTS: Final = ("", OVER_DAILY_CAP, OVER_DAILY_LIMIT)
 """By verdict of an action, the reason under which it is tallied; the first makes a fact."""
 _RAW: Final = np.dtype((np.void, registry.ROW.itemsize))
-
-
-class ActionColumns(NamedTuple):
-    """n actions in the order (partition, offset), of several people; times in ms."""
-
-    slot: I64
-    """Index of the person's row."""
-    offset: I64
-    item: U64
-    category: NDArray[np.uint32]
-    time: I64
-    received: I64
-    action: NDArray[np.uint8]
-    """Code, `schemas.actions`."""
-    session: U64
-    """Hash of the session's id; 0: none."""
-    identity: NDArray[np.uint32]
-    """The low half of `models.dedupe.action_identity`, at least 1."""
-    flags: NDArray[np.uint8]
-    """Bits `UNKNOWN` and `IMPORTED` of `schemas.state.facts`."""
 
 
 class Acted(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,26 @@ from numpy.typing import NDArray
 from models.arrays import I64, U64, Mask
 from models.features.overflow import DAILY_CAP, Overflow
 from models.features.ring import ENTRY
+
+
+class ActionColumns(NamedTuple):
+    """n actions in the order (partition, offset), of several people; times in ms."""
+
+    slot: I64
+    """Index of the person's row."""
+    offset: I64
+    item: U64
+    category: NDArray[np.uint32]
+    time: I64
+    received: I64
+    action: NDArray[np.uint8]
+    """Code, `schemas.actions`."""
+    session: U64
+    """Hash of the session's id; 0: none."""
+    identity: NDArray[np.uint32]
+    """The low half of `models.dedupe.action_identity`, at least 1."""
+    flags: NDArray[np.uint8]
+    """Bits `UNKNOWN` and `IMPORTED` of `schemas.state.facts`."""
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import I64
 from models.features import ring, window
-from models.features.columns import Columns, Folded
+from models.features.columns import ActionColumns, Columns, Folded
 from models.features.overflow import Overflow
 from models.features.registry import FEATURES, ROW, VERSION, Feature
 from models.kernels import kernel
 from schemas.actions import RECENT
 from schemas.state.facts import LAG, SAME_SESSION
-
-if TYPE_CHECKING:
-    from models.features.act import ActionColumns
 
 _GIVEN: Final = (
     ("slot", "int64_t[]"), ("item", "uint64_t[]"), ("category", "uint32_t[]"), ("time", "int64_t[]"),

@@ -73,16 +73,16 @@ async def _waited(
 
 def _topics(broker: Broker, frame: bytes, at: int, count: int) -> Topics:
     topics: Topics = []
-    left = MAX_ELEMENTS - max(count, 0)
-    for _ in range(count if left >= 0 else 0):
+    room = MAX_ELEMENTS - max(count, 0)
+    for _ in range(count if room >= 0 else 0):
         begin = at
         (size,) = _SHORT.unpack_from(frame, at)
         at += _SHORT.size + max(size, 0)
         name = frame[begin + _SHORT.size : at].decode()
         (partitions,) = _INT.unpack_from(frame, at)
         at += _INT.size
-        left -= max(partitions, 0)
-        if left < 0:
+        room -= max(partitions, 0)
+        if room < 0:
             break
         found = []
         for _ in range(partitions):
@@ -90,7 +90,7 @@ def _topics(broker: Broker, frame: bytes, at: int, count: int) -> Topics:
             at += _PARTITION.size
             found.append(start(broker, name, NO_TOPIC_ID, partition, epoch, offset, limit))
         topics.append((frame[begin : begin + _SHORT.size + max(size, 0) + _INT.size], found))
-    if left < 0:
+    if room < 0:
         raise Malformed("more elements than a request may have")
     _INT.unpack_from(frame, at)  # what a session forgets: there are no sessions
     return topics

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.features import compiled, registry, ring
-from models.features.act import Acted, ActionColumns, act, act_by_numpy
+from models.features.act import Acted, act, act_by_numpy
+from models.features.columns import ActionColumns
 from models.features.overflow import ITEM_BITS, MAX_PER_DAY, Overflow
 from models.features.registry import FEATURES, ROW
 from schemas.actions import ACTIONS
