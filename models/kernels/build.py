@@ -91,12 +91,13 @@ def build(to: Path, flags: Sequence[str] = ()) -> None:
         glue, made = Path(folder, "_kernel.c"), Path(folder, "made")
         with contextlib.redirect_stdout(None):  # it says where it writes
             ffi.emit_c_code(str(glue))
-        command = [*_compiler(), *FLAGS, *flags, f"-I{HERE}", f"-I{sysconfig.get_path('include')}"]
+        command = [*compiler(), *FLAGS, *flags, f"-I{HERE}", f"-I{sysconfig.get_path('include')}"]
         _run([*command, "-o", str(made), str(glue), *(str(ROOT / it) for it in SOURCES), "-lm"])
         made.replace(to)
 
 
-def _compiler() -> list[str]:
+def compiler() -> list[str]:
+    """The command that compiles."""
     named = os.environ.get("CC") or str(sysconfig.get_config_var("CC") or "cc").split()[0]
     mac = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
     return [*shlex.split(named), *mac]
