@@ -27,6 +27,7 @@ SOURCES: Final = (
     "models/dedupe.c",
     "models/kernels/hash.c",
     "models/records.c",
+    "models/release/person.c",
     "models/slots.c",
     "models/features/act.c",
     "models/features/counts.c",

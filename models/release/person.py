@@ -7,13 +7,16 @@ exact (see `interest.VECTOR_FADING`), so a batch of any size gives the same bits
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import U64, Mask
-from models.features.ring import BACK, RING_SIZE
+from models.features.registry import ROW
+from models.features.ring import BACK, ENTRY, RING_SIZE
+from models.kernels import kernel
 from models.release import content
 from models.release.interest import LATEST_ACTIONS, POSITIVE, VECTOR_FADING
 from models.release.release import Space
@@ -22,6 +25,19 @@ from schemas.state import vectors as stored
 _WEIGHTS: Final = VECTOR_FADING.astype(np.float32)
 _MAX_PREFIX_BITS: Final = 24
 _PEOPLE_PER_CHUNK: Final = 128
+_SPEAKS: Final = np.zeros(256, np.bool_)
+"""By code of an action: it is positive."""
+_SPEAKS[: len(POSITIVE)] = POSITIVE
+_OF_ROW: Final[Mapping[str, Any]] = ROW.fields or {}
+_OF_ENTRY: Final[Mapping[str, Any]] = ENTRY.fields or {}
+_LAYOUT: Final = np.array(
+    [
+        *(ROW.itemsize, _OF_ROW["n"][1], _OF_ROW["ring"][1], RING_SIZE, ENTRY.itemsize),
+        *(_OF_ENTRY[name][1] for name in ("item", "action", "flags")),
+    ],
+    np.int64,
+)
+"""Of a row and its list, as person.c reads them."""
 
 
 def person_vector(hashes: U64, space: Space) -> tuple[content.Vector, bool]:
@@ -53,11 +69,40 @@ class Encoder:
             stored.ENCODER.encode(stored.Vector(release, complete, grid))[: -len(grid)]
             for complete in (False, True)
         ]
-        self._vectors = space.vectors
+        self._vectors = np.ascontiguousarray(space.vectors, np.float32)
         self._find = Finder(space.hashes)
+        self._given: tuple[Any, ...] = ()
+        """What the kernel takes beside the rows."""
+        if kernel is not None:
+            pointer = kernel.ffi.from_buffer
+            self._given = (
+                pointer("int64_t[]", _LAYOUT),
+                LATEST_ACTIONS,
+                pointer("uint8_t[]", _SPEAKS),
+                BACK,
+                pointer("float[]", _WEIGHTS),
+                *self._find.given(pointer),
+                pointer("float[]", self._vectors),
+            )
 
     def encode(self, rows: NDArray[np.void]) -> Encoded:
         """`rows`: (U,) of `models.features.registry.ROW`."""
+        if kernel is None:
+            return self.encode_by_numpy(rows)
+        pointer, n = kernel.ffi.from_buffer, len(rows)
+        grid, (some, complete) = np.empty((n, content.DIM), "<i2"), np.empty((2, n), np.bool_)
+        kernel.lib.person_encode(
+            pointer("uint8_t[]", np.ascontiguousarray(rows, ROW)),
+            n,
+            *self._given,
+            pointer("int16_t[]", grid),
+            pointer("uint8_t[]", some),
+            pointer("uint8_t[]", complete),
+        )
+        return Encoded(grid, some, complete)
+
+    def encode_by_numpy(self, rows: NDArray[np.void]) -> Encoded:
+        """The definition of `encode`."""
         items, speaks = _last(rows)
         found = np.full(items.shape, -1)
         found[speaks] = self._find(items[speaks])
@@ -108,6 +153,11 @@ class Finder:
         self._start = np.searchsorted(hashes, first)
         self._hashes = np.append(hashes, np.uint64(2**64 - 1))
 
+    def given(self, pointer: Callable[[str, Any], Any]) -> tuple[Any, ...]:
+        """What the kernel takes to find an item: hashes, the rows to begin at, the shift, how many."""
+        hashes = pointer("uint64_t[]", self._hashes), pointer("int64_t[]", self._start)
+        return *hashes, int(self._shift), self._size
+
     def __call__(self, hashes: U64) -> NDArray[np.int64]:
         """(n,) row of each, -1 where there is none."""
         at = self._start[(hashes >> self._shift).astype(np.int64)]
@@ -124,6 +174,6 @@ def _last(rows: NDArray[np.void]) -> tuple[U64, Mask]:
     n = rows["n"].astype(np.int64)
     back = np.arange(LATEST_ACTIONS)
     who, at = np.arange(len(rows))[:, None], (n[:, None] - 1 - back) % RING_SIZE
-    speaks = (back < n[:, None]) & POSITIVE[rows["ring"]["action"][who, at]]
+    speaks = (back < n[:, None]) & _SPEAKS[rows["ring"]["action"][who, at]]
     speaks &= rows["ring"]["flags"][who, at] & BACK == 0
     return rows["ring"]["item"][who, at].astype(np.uint64), speaks
