@@ -326,7 +326,7 @@ def test_the_image_has_all_that_the_commands_need() -> None:
     assert "infra/lock" in {source for source, _ in copied}
     assert '--require-hashes -r "infra/lock/$LOCK"' in text
     assert "ARG LOCK=run.txt" in text
-    assert re.search(r"^FROM python:3\.1[12]-slim-\w+$", text, re.MULTILINE)
+    assert re.search(r"^FROM python:3\.1[12]-slim-\w+ AS packages$", text, re.MULTILINE)
     assert "USER freshet" in text
     allowed = (ROOT / "infra" / "deploy" / "Dockerfile.dockerignore").read_text().splitlines()
     assert {line[1:] for line in allowed if line.startswith("!")} >= {
