@@ -31,7 +31,7 @@ def single_step_flow(
 ) -> Dataflow:
     """`decode` splits a batch into what `apply` takes and dead letters; `apply` makes the write."""
     flow = Dataflow(name)
-    batches = op.input(topic, flow, Source(worker.reader, worker.partitions))
+    batches = op.input(topic, flow, Source(worker.reader))
     decoded = op.map("decode", batches, decode)
     good = op.map("dead_letters", decoded, worker.dead_letters)
     writes = op.map("apply", good, apply)

@@ -55,7 +55,7 @@ class Worker:
             self.redis: Client = redis_client.connect(settings)
             opened.callback(self.redis.close)
             self.reader = reader or Reader(settings, topic.name)
-            opened.callback(self.reader.consumer.close)
+            opened.callback(self.reader.close)
             redis_client.check(self.redis)
             info = ensure_topics(settings)[topic.name]
             self.partitions = sorted(set(partitions)) or list(range(info.partitions))

@@ -101,7 +101,7 @@ def _load(settings: Settings, path: Path, manifest_sha256: str) -> Release:
 
 def dataflow(worker: People) -> Dataflow:
     flow = Dataflow("people")
-    batches = op.input("events", flow, Source(worker.reader, worker.partitions))
+    batches = op.input("events", flow, Source(worker.reader))
     decoded = op.map("decode", batches, decode)
     good = op.map("dead_letters", decoded, worker.dead_letters)
     fresh = op.map("dedupe", good, worker.dedupe)
@@ -143,17 +143,16 @@ def dry_run(
         read = 0
         while limit is None or read < limit:
             try:
-                batch = reader.next(partition)
+                batches = reader.next()
             except StopIteration:
                 return
-            if batch is None:
-                continue
-            read += len(batch.offsets)
-            decoded, letters = decode(batch)
-            yield describe(fold.fold(fold.dedupe(decoded)), letters)
-            reader.committed(partition)
+            for batch in batches:
+                read += len(batch.offsets)
+                decoded, letters = decode(batch)
+                yield describe(fold.fold(fold.dedupe(decoded)), letters)
+                reader.committed(partition)
     finally:
-        reader.consumer.close()
+        reader.close()
 
 
 def describe(write: Write, letters: Sequence[DeadLetter] = ()) -> dict[str, Any]:

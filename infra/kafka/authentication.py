@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Final, Protocol
+from collections.abc import Generator
+from typing import Any, Final, NamedTuple, Protocol
 
 from kafka.errors import UnsupportedSaslMechanismError
 from kafka.net.sasl import get_sasl_mechanism
@@ -27,43 +28,79 @@ class Asking(Protocol):
     address: str
 
     def knows(self, request: type[ApiMessage]) -> bool: ...
+
+
+class AskingLater(Asking, Protocol):
+    """A connection on an event loop."""
+
     async def ask_now(self, request: ApiMessage) -> ApiMessage: ...
 
 
-async def authenticate(connection: Asking, settings: Settings) -> float | None:
+class Authenticated(NamedTuple):
+    """The end of an exchange. `again_seconds`: when it must be done again; None: never."""
+
+    again_seconds: float | None
+
+
+class Exchange:
+    """What is asked in turn, and what follows from each answer. It hashes in `advance`, and waits nowhere."""
+
+    def __init__(self, connection: Asking, settings: Settings) -> None:
+        self._steps = _steps(connection, settings)
+
+    def advance(self, answer: Any = None) -> ApiMessage | Authenticated:
+        """The next request, or the end. `answer`: to the request before; None at the start.
+
+        Errors: `KafkaSecurityError` where the broker refuses, or is not the one that knows the password.
+        """
+        try:
+            return self._steps.send(answer)
+        except StopIteration as end:
+            return Authenticated(end.value)
+
+
+async def authenticate(connection: AskingLater, settings: Settings) -> float | None:
     """Answers in how many seconds it must be done again; None: never.
 
-    Errors: OSError, EOFError; `KafkaSecurityError` where the broker refuses, or is not the one that knows the
-    password.
+    Errors: OSError, EOFError; those of `Exchange.advance`.
     """
+    exchange = Exchange(connection, settings)
+    step = exchange.advance()
+    while not isinstance(step, Authenticated):
+        answer = await connection.ask_now(step)
+        # SCRAM hashes thousands of times
+        step = await asyncio.to_thread(exchange.advance, answer)
+    return step.again_seconds
+
+
+def _steps(connection: Asking, settings: Settings) -> Generator[ApiMessage, Any, float | None]:
     if not (connection.knows(SaslHandshakeRequest) and connection.knows(SaslAuthenticateRequest)):
         raise security.wants_no_sasl(connection.address)
     ours = settings.kafka_sasl_mechanism
-    answer = await connection.ask_now(SaslHandshakeRequest(mechanism=ours))
+    answer = yield SaslHandshakeRequest(mechanism=ours)
     if answer.error_code == UnsupportedSaslMechanismError.errno:
         raise security.other_mechanism(connection.address, ours, list(answer.mechanisms))
     if answer.error_code:  # 34: no listener of SASL
         raise security.wants_no_sasl(connection.address)
-    lifetime_ms = await _exchange(connection, settings)
+    lifetime_ms = yield from _tokens(connection, settings)
     if lifetime_ms <= 0:
         return None
     return max(MIN_RENEWAL_SECONDS, lifetime_ms / 1000 * random.uniform(*RENEWAL_SHARE))
 
 
-async def _exchange(connection: Asking, settings: Settings) -> int:
+def _tokens(connection: Asking, settings: Settings) -> Generator[ApiMessage, Any, int]:
     """Answers for how many ms the session holds; 0: for ever."""
     # the protocol is left out: kafka-python would warn of SASL_PLAINTEXT at each connection
     options = security.sasl_options(settings)
     mechanism = get_sasl_mechanism(settings.kafka_sasl_mechanism)(**options)
     lifetime_ms = 0
     while not mechanism.is_done():
-        answer = await connection.ask_now(SaslAuthenticateRequest(mechanism.auth_bytes()))
+        answer = yield SaslAuthenticateRequest(mechanism.auth_bytes())
         if answer.error_code:
             raise security.wrong_credentials(connection.address, settings)
         lifetime_ms = int(answer.session_lifetime_ms or 0)
         try:
-            # SCRAM hashes thousands of times
-            await asyncio.to_thread(mechanism.receive, bytes(answer.auth_bytes))
+            mechanism.receive(bytes(answer.auth_bytes))
         except (ValueError, KeyError):
             raise KafkaSecurityError(
                 f"the broker at {connection.address} does not prove that it knows the password",

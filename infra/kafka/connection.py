@@ -90,7 +90,7 @@ class BrokerConnection(asyncio.Protocol):
         except ssl.SSLError as error:
             raise security.of_ssl(error, address, settings) from None
         except (EOFError, ConnectionResetError, ConnectionAbortedError, BrokenConnection):
-            if found := await _diagnosed(settings, host, port):
+            if found := await diagnosed(settings, host, port):
                 raise found from None
             raise
 
@@ -356,7 +356,7 @@ async def _connect(
     )
 
 
-async def _diagnosed(settings: Settings, host: str, port: int) -> KafkaSecurityError | None:
+async def diagnosed(settings: Settings, host: str, port: int) -> KafkaSecurityError | None:
     """Whether a listener that ends our connections speaks otherwise than `settings` say; None: it does not
     show."""
     address, is_ssl = f"{host}:{port}", security.uses_ssl(settings)

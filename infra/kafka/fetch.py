@@ -8,7 +8,7 @@ and keeps the position.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ MIN_COLUMNAR_RECORDS: Final = 40
 """Below so many records decoding one by one is quicker than by columns."""
 MAX_COLUMNAR_HEADERS: Final = 8
 """Headers of a record that are found by columns; those beyond are skipped record by record."""
+OLD_FORMAT: Final = "a batch has the format of a Kafka before 0.11: it cannot be read"
 _Ints = NDArray[np.int64]
 
 
@@ -100,7 +101,7 @@ class _Unpacked(Fetcher.PartitionRecords):  # type: ignore[misc]
         return False  # `_unpack_records` drops what lies before the fetch offset
 
     def _unpack_records(self, tp: Any, records: Any, *deserializers: Any) -> Iterator[Records]:
-        for batches in _chunks(iter(records.next_batch, None)):
+        for batches in chunks(iter(records.next_batch, None)):
             decoded = read(batches).since(self.fetch_offset)
             self.next_fetch_offset = batches[-1].next_offset
             self.leader_epoch = batches[-1].leader_epoch
@@ -109,8 +110,8 @@ class _Unpacked(Fetcher.PartitionRecords):  # type: ignore[misc]
         self.drain()
 
 
-def _chunks(batches: Iterator[Any]) -> Iterator[list[Any]]:
-    """Decompressed batches that are decoded together."""
+def chunks(batches: Iterable[Any]) -> Iterator[list[Any]]:
+    """Batches of kafka-python's that are decoded together, decompressed. Errors: `CorruptRecordError`."""
     chunk: list[Any] = []
     size = 0
     for it in map(_unpacked, batches):
@@ -125,7 +126,7 @@ def _chunks(batches: Iterator[Any]) -> Iterator[list[Any]]:
 
 def _unpacked(batch: Any) -> Any:
     if batch.magic != 2:
-        raise CorruptRecordError("a batch has the format of a Kafka before 0.11: it cannot be read")
+        raise CorruptRecordError(OLD_FORMAT)
     if not batch.validate_crc():
         raise CorruptRecordError(f"the batch at {batch.base_offset} is not what its sum says")
     return iter(batch)  # decompresses the batch

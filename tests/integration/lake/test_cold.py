@@ -84,12 +84,11 @@ def open_worker(settings: Settings) -> dataflow.People:
 def drive(worker: dataflow.People, before_each: Any = lambda p: None) -> None:
     """Folds to the log's end by hand, with a worker whose caches persist between batches."""
     reader = worker.reader
-    for p in worker.partitions:
-        while reader.position[p] < reader.end[p]:
-            if (batch := reader.next(p)) is not None:
-                before_each(p)
-                good = worker.dead_letters(steps.decode(batch))
-                worker.commit(worker.fold(worker.dedupe(good)))
+    while any(reader.position[p] < reader.end[p] for p in worker.partitions):
+        for batch in reader.next():
+            before_each(batch.partition)
+            good = worker.dead_letters(steps.decode(batch))
+            worker.commit(worker.fold(worker.dedupe(good)))
 
 
 def ask(client: Client, partition: int, before: int = FOREVER) -> str:

@@ -129,8 +129,9 @@ def test_lag_is_what_the_log_holds_beyond_the_fence(settings: Settings) -> None:
     try:
         here = {"flow": "people", "partition": str(partition)}
         assert value(scraped(settings), "freshet_flow_lag", **here) == 5
-        while (batch := worker.reader.next(partition)) is None:
+        while not (batches := worker.reader.next()):
             pass
+        (batch,) = batches
         assert len(batch.offsets) == 2
         append(settings, events.encode(action))
         services.wait_until(
@@ -149,8 +150,9 @@ def test_a_worker_that_is_fenced_says_so_in_its_next_life(settings: Settings) ->
     settings = own_port(settings)
     worker = People(settings, [partition])
     try:
-        while (batch := worker.reader.next(partition)) is None:
+        while not (batches := worker.reader.next()):
             pass
+        (batch,) = batches
         write = worker.fold(worker.dedupe(decode(batch)[0]))
         worker.commit(write)
         with pytest.raises(Fenced):
