@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from kafka.protocol.consumer import FetchRequest
 from kafka.protocol.metadata import MetadataRequest, MetadataResponse
 from kafka.protocol.producer import ProduceRequest, ProduceResponse
 from kafka.record import MemoryRecords
@@ -36,6 +37,7 @@ from infra.broker.wire import (
 HOST: Final = "127.0.0.1"
 NOT_LEADER: Final = 6
 PRODUCE: Final = ProduceRequest.API_KEY
+FETCH: Final = FetchRequest.API_KEY
 METADATA: Final = MetadataRequest.API_KEY
 _CELL: Final = ProduceResponse.TopicProduceResponse.PartitionProduceResponse
 
@@ -152,10 +154,15 @@ class ScriptedBroker:
     async def perform(self, node: int, header: RequestHeader, request: Any) -> Any:
         """What the embedded broker answers, with the nodes and leaders of this cluster."""
         rejected = self._reject(node, request) if header.api == PRODUCE else {}
+        elsewhere = self._led_elsewhere(node, request) if header.api == FETCH else set()
         call = Call(request, header.version, header.client, f"/{HOST}", self.address(node))
         answer = await APIS[header.api].handle(self._broker, call)
         if header.api == METADATA:
             self._describe_nodes(answer)
+        for row in answer.responses if header.api == FETCH else ():
+            for cell in row.partitions:
+                if cell.partition_index in elsewhere:
+                    cell.error_code, cell.records = NOT_LEADER, b""
         for row in answer.responses if header.api == PRODUCE else ():
             row.partition_responses += rejected.get(row.name or row.topic_id, ())
         return answer
@@ -177,6 +184,13 @@ class ScriptedBroker:
                     rejected[topic.name or topic.topic_id].append(refused(it.index, NOT_LEADER))
             topic.partition_data = led
         return rejected
+
+    def _led_elsewhere(self, node: int, request: Any) -> set[int]:
+        """Partitions of a Fetch that `node` does not lead; where there are some, it does not wait."""
+        asked = {it.partition for topic in request.topics for it in topic.partitions}
+        elsewhere = {partition for partition in asked if self.leader_of(partition) != node}
+        request.max_wait_ms = 0 if elsewhere else request.max_wait_ms
+        return elsewhere
 
     def address(self, node: int) -> tuple[str, int]:
         """As metadata say it."""

@@ -47,7 +47,8 @@ FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.02, 0.5
 """Bounds of the pause before brokers are asked for leaders again."""
 LOOK_SECONDS: Final = 0.02
 """How often it is looked whether leaders were found, while other leaders are read from."""
-_SILENCE_SECONDS: Final = FETCH_WAIT_MS / 1000 + ANSWER_SECONDS
+SILENCE_SECONDS: Final = FETCH_WAIT_MS / 1000 + ANSWER_SECONDS
+"""A broker of which nothing has come for so long, of an answer that waits, is away."""
 _LOST = (OSError, EOFError)
 
 
@@ -319,8 +320,8 @@ class Consumer:
     def _drop_silent(self) -> None:
         now = time.monotonic()
         for at, link in list(self._links.items()):
-            if link.connection.is_waiting and now - link.connection.heard_at > _SILENCE_SECONDS:
-                self._lose(at, TimeoutError(f"no answer within {_SILENCE_SECONDS:g} s"))
+            if link.connection.is_waiting and now - link.connection.heard_at > SILENCE_SECONDS:
+                self._lose(at, TimeoutError(f"no answer within {SILENCE_SECONDS:g} s"))
 
 
 def _text(error: BaseException) -> str:

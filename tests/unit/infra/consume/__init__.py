@@ -1,0 +1,1 @@
+"""The fetch path's own parts, without a broker."""
