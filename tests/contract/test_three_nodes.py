@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from flows.kit.source import Reader
 from infra.cli.main import cli
 from infra.client.client import Client
 from infra.client.errors import ApiError
@@ -118,6 +120,39 @@ def test_writers_go_on_while_a_node_is_away_and_comes_back(
             writers.check(await asyncio.to_thread(read_log, settings))
 
     ended(main, 3 * SECONDS)
+
+
+def test_a_flow_reads_on_while_a_node_is_away_and_leaders_move(
+    three_nodes: KafkaCluster, settings: Settings
+) -> None:
+    partitions = range(settings.partitions)
+    with closing(Reader(settings, EVENTS.name)) as reader:
+        reader.assign(dict.fromkeys(partitions, 0))
+        found: dict[int, list[bytes | None]] = {p: [] for p in partitions}
+
+        def send_and_read(upto: int) -> None:
+            with closing(kafka_client.producer(settings)) as producer:
+                for n in range(upto - 20, upto):
+                    for p in partitions:
+                        producer.send(broker_name(settings, EVENTS.name), b"%d" % n, partition=p)
+                producer.flush(SECONDS)
+            deadline = time.monotonic() + SECONDS
+            while any(len(values) < upto for values in found.values()):
+                assert time.monotonic() < deadline
+                for it in reader.next():
+                    found[it.partition] += it.values
+                    reader.committed(it.partition)
+
+        send_and_read(20)
+        node = node_of(three_nodes, settings)
+        node.kill()
+        try:
+            send_and_read(40)
+        finally:
+            node.start()
+        await_in_sync(settings)
+        send_and_read(60)
+    assert found == {p: [b"%d" % n for n in range(60)] for p in partitions}
 
 
 def test_writers_follow_leaders_that_move(three_nodes: KafkaCluster, settings: Settings) -> None:

@@ -306,7 +306,11 @@ class Consumer:
         """Looks for the leader again where that mends it. Errors: those of `poll`."""
         at = TopicPartition(self._topic, place.partition)
         if cell.diverged:
-            raise LogTruncationError({at: None}, f"{at.topic} partition {at.partition} was cut off")
+            raise LogTruncationError(
+                {at: None},
+                f"{at.topic} partition {at.partition} was cut off at {cell.diverged[1]}, and was read up to"
+                f" {place.offset}",
+            )
         error = for_code(cell.error)
         if error is OffsetOutOfRangeError:
             raise OffsetOutOfRangeError({at: place.offset})
