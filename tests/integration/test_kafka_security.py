@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import uvloop
 from kafka import TopicPartition
 from kafka.protocol.metadata import MetadataRequest
 
-from infra.kafka import kafka_client
+from infra.kafka import authentication, kafka_client
 from infra.kafka.connection import BrokerConnection
+from infra.kafka.consume import consumer, log_bounds
+from infra.kafka.consume.consumer import Consumer
 from infra.kafka.reachable import is_reachable
 from infra.kafka.security import KafkaSecurityError
 from infra.settings import Settings
@@ -86,15 +89,30 @@ def ask(settings: Settings) -> Any:
     return run(work)
 
 
+def bounds(settings: Settings) -> Any:
+    """As a flow does first."""
+    return log_bounds.bounds(settings, EVENTS.name, [0], 10)
+
+
+def read(made: Consumer, until: Callable[[], bool]) -> list[bytes | None]:
+    """What is read of partition 0 until the condition holds."""
+    found: list[bytes | None] = []
+    while not until():
+        for pieces in made.poll(0.1).values():
+            for records in pieces:
+                found += records.values
+    return found
+
+
 def refused(settings: Settings, match: str) -> None:
     """Each way to connect says the same, soon, without a secret."""
     began = time.monotonic()
-    for way in (ask, kafka_client.admin, kafka_client.consumer, kafka_client.producer):
+    for way in (ask, bounds, kafka_client.admin, kafka_client.consumer, kafka_client.producer):
         kafka_client._checked.discard(settings)  # each as the first of its process
         with pytest.raises(KafkaSecurityError, match=match) as error:
             way(settings)
         assert PASSWORD not in str(error.value)
-    assert time.monotonic() - began < 12  # four of them, each far below the 30 s of kafka-python
+    assert time.monotonic() - began < 12  # five of them, each far below the 30 s of kafka-python
 
 
 SLOW = pytest.mark.check
@@ -130,11 +148,14 @@ def test_every_client_of_ours_speaks_each_protocol(
     producer = kafka_client.producer(settings)
     offset = producer.send(EVENTS.name, b"value", b"key", partition=0).get(10).offset
     producer.close()
-    consumer = kafka_client.consumer(settings)
     place = TopicPartition(EVENTS.name, 0)
-    assert consumer.end_offsets([place]) == {place: offset + 1}
-    consumer.close()
-    assert listener.authenticated >= 4 * has_sasl
+    with closing(kafka_client.consumer(settings)) as client:
+        assert client.end_offsets([place]) == {place: offset + 1}
+    assert bounds(settings) == {0: (0, offset + 1)}
+    with closing(Consumer(settings, EVENTS.name, 1000)) as made:
+        made.seek(0, offset)
+        assert read(made, lambda: made.position(0) > offset) == [b"value"]
+    assert listener.authenticated >= 6 * has_sasl
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
@@ -260,6 +281,32 @@ def test_a_session_that_ends_is_renewed_between_requests(listen: Listen) -> None
     assert answered > 3
     assert lost == [None]
     assert listener.expired == 0
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [it.getMessage() for it in caplog.records if it.name == consumer.__name__]
+
+
+def test_a_flow_connects_anew_before_its_session_ends_and_while_it_is_refused(
+    listen: Listen, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(authentication, "MIN_RENEWAL_SECONDS", 0.0)
+    monkeypatch.setattr(consumer, "FETCH_WAIT_MS", 10)
+    listener = listen(users={USER: PASSWORD}, lifetime_ms=300)
+    settings = settings_for(listener, kafka_security_protocol="SASL_PLAINTEXT", **sasl("PLAIN"))
+    kafka_client.ensure_topics(settings)
+    with closing(Consumer(settings, EVENTS.name, 1000)) as made:
+        made.seek(0, bounds(settings)[0][1])
+        before = listener.authenticated
+        assert read(made, lambda: listener.authenticated > before + 3) == []
+        assert (listener.expired, said(caplog)) == (0, [])
+        listener.users = {USER: "another"}
+        assert read(made, lambda: bool(said(caplog))) == []
+        assert "refuses the user or the password" in said(caplog)[0]
+        listener.users = {USER: PASSWORD}
+        with closing(kafka_client.producer(settings)) as producer:
+            end = producer.send(EVENTS.name, b"value", partition=0).get(10).offset + 1
+        assert read(made, lambda: made.position(0) == end) == [b"value"]
 
 
 @pytest.mark.check

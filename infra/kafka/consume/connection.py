@@ -40,6 +40,13 @@ _HEADER: Final = struct.Struct(f">ihhih{len(CLIENT_ID)}sB")
 """Size, key, version, correlation, client id, no tags: a request header v2."""
 _PREFIX: Final = 8
 """Size and correlation, before the body of an answer or the tags of its header."""
+_HUNG_UP: Final = (
+    EOFError,
+    ssl.SSLEOFError,
+    ConnectionResetError,
+    ConnectionAbortedError,
+    BrokenPipeError,
+)
 Frame = bytes | bytearray
 
 
@@ -206,12 +213,12 @@ def open_connection(settings: Settings, host: str, port: int) -> BlockingConnect
     address = f"{host}:{port}"
     try:
         return _opened(settings, host.strip("[]"), port, address)
-    except ssl.SSLError as error:
-        raise security.of_ssl(error, address, settings) from None
-    except (EOFError, ConnectionResetError, ConnectionAbortedError, BrokenConnection):
+    except (*_HUNG_UP, BrokenConnection):
         if found := asyncio.run(diagnosed(settings, host, port)):
             raise found from None
         raise
+    except ssl.SSLError as error:
+        raise security.of_ssl(error, address, settings) from None
 
 
 def _opened(settings: Settings, host: str, port: int, address: str) -> BlockingConnection:
