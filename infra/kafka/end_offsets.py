@@ -11,11 +11,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
-from infra.kafka import kafka_client
-from infra.kafka.names import topic_partition
+from infra.kafka.consume.log_bounds import LATEST, LogBounds
+from infra.kafka.names import broker_name
 from infra.kafka.security import KafkaSecurityError
 from infra.settings import Settings
 
@@ -32,14 +31,13 @@ class EndOffsets:
     """End offsets of `partitions`, topic -> partitions. Safe in any thread; connects at the first `get`."""
 
     def __init__(self, settings: Settings, partitions: Mapping[str, Sequence[int]]) -> None:
-        self._settings = settings
         self._places = {
-            topic_partition(settings, topic, p): (topic, p)
+            (broker_name(settings, topic), p): (topic, p)
             for topic, numbers in partitions.items()
             for p in numbers
         }
         self._lock = threading.Lock()
-        self._consumer: KafkaConsumer | None = None
+        self._bounds = LogBounds(settings, list(self._places))
         self._asked_at = float("-inf")
         self._held: dict[Place, int] | None = None
 
@@ -57,20 +55,13 @@ class EndOffsets:
             return self._ask()
 
     def _ask(self) -> dict[Place, int] | None:
-        wait = int(TIMEOUT_SECONDS * 1000)
         try:
-            if self._consumer is None:
-                self._consumer = kafka_client.consumer(self._settings, bootstrap_timeout_ms=wait)
-            end_offsets = self._consumer.end_offsets(list(self._places), timeout_ms=wait)
-        except (KafkaError, KafkaSecurityError, OSError, ValueError) as error:
+            end_offsets = self._bounds.ask(LATEST, TIMEOUT_SECONDS)
+        except (KafkaError, KafkaSecurityError, OSError, EOFError, ValueError) as error:
             log.debug("the broker does not say where its log ends: %s", type(error).__name__)
             return None
-        return {
-            place: int(end_offsets[it]) for it, place in self._places.items() if it in end_offsets
-        }
+        return {self._places[it]: end for it, end in end_offsets.items()}
 
     def close(self) -> None:
         with self._lock:
-            if self._consumer is not None:
-                self._consumer.close()
-                self._consumer = None
+            self._bounds.close()

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
+import time
 from typing import Final
 
-from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from infra.kafka import kafka_client
+from infra.kafka.consume.connection import BlockingConnection
+from infra.kafka.consume.leaders import metadata, open_any
 from infra.kafka.kafka_client import TopicInfo
 from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.errors import FreshetError
 
-TIMEOUT_MS: Final = 1000
+ANSWER_SECONDS: Final = 1.0
+"""For an answer: a flow that ends waits for it."""
 POLL_SECONDS: Final = 2.0
 """How long a flow may read a recreated topic before the watch sees it."""
 
@@ -35,21 +36,29 @@ class TopicWatch:
         self._thread.join()
 
     def _run(self) -> None:
-        client: KafkaAdminClient | None = None
+        connection: BlockingConnection | None = None
         while self.other is None and not self._stop.wait(POLL_SECONDS):
-            # where the broker is away, the flow itself reports it
-            with contextlib.suppress(KafkaError, OSError, FreshetError):
-                # one client for good: a client that finds no broker leaks a thread
-                client = client or self._client()
-                found = kafka_client.describe(client, [self._name]).get(self._name, self._was)
+            try:
+                if connection is None or time.monotonic() > connection.expires_at:
+                    connection = self._opened(connection)
+                found = self._described(connection)
                 self.other = found if found != self._was else None
-        if client is not None:
-            client.close()
+            except (KafkaError, OSError, EOFError, FreshetError):
+                # where the broker is away, the flow itself reports it
+                if connection is not None:
+                    connection.close()
+                connection = None
+        if connection is not None:
+            connection.close()
 
-    def _client(self) -> KafkaAdminClient:
-        return kafka_client.admin_client(
-            self._settings,
-            # a flow that ends waits for this request
-            bootstrap_timeout_ms=TIMEOUT_MS,
-            request_timeout_ms=TIMEOUT_MS,
-        )
+    def _opened(self, before: BlockingConnection | None) -> BlockingConnection:
+        if before is not None:
+            before.close()
+        return open_any(self._settings)[1]
+
+    def _described(self, connection: BlockingConnection) -> TopicInfo:
+        """The topic as it is now; as it was where there is none."""
+        (entry,) = metadata(connection, [self._name], ANSWER_SECONDS).topics
+        if entry.error_code:
+            return self._was
+        return TopicInfo(str(entry.topic_id), len(entry.partitions))

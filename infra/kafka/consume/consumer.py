@@ -85,7 +85,7 @@ class Consumer:
         self._paused: set[int] = set()
         self._links: dict[Address, _Link] = {}
         self._selector = selectors.DefaultSelector()
-        self._finder = Finder(settings, topic)
+        self._finder = Finder(settings)
         self._pauses = Pauses(FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
         self._retry_at = float("-inf")
         self._is_away = False
@@ -169,13 +169,13 @@ class Consumer:
         missing = self._missing()
         self._is_whole = not missing and not self._finder.is_busy
         if missing and not self._finder.is_busy and time.monotonic() >= self._retry_at:
-            self._finder.start(missing, list(self._links))
+            self._finder.start([(self._topic, p) for p in missing], list(self._links))
 
     def _adopt(self, found: LeaderConnections) -> None:
         for at, connection in found.opened.items():
             self._links[at] = _Link(connection)
             self._selector.register(connection, selectors.EVENT_READ, at)
-        for p, leader in found.leaders.items():
+        for (_, p), leader in found.leaders.items():
             if p in self._places:
                 self._places[p].leader = leader
         for error in found.errors:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection
 from typing import Final
 
-from infra.kafka.consume.leaders import Address, LeaderConnections, find
+from infra.kafka.consume.leaders import Address, LeaderConnections, Place, find
 from infra.settings import Settings
 
 _NAME: Final = "leaders"
@@ -16,8 +16,8 @@ _NAME: Final = "leaders"
 class Finder:
     """One search after the other, each in a thread of its own that ends with it. Used by one thread."""
 
-    def __init__(self, settings: Settings, topic: str) -> None:
-        self._settings, self._topic = settings, topic
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._search: _Search | None = None
 
     @property
@@ -25,9 +25,9 @@ class Finder:
         """A search is under way, or what it found was not taken."""
         return self._search is not None
 
-    def start(self, partitions: Collection[int], held: Collection[Address]) -> None:
-        """Looks for the leaders of `partitions`; connects to those that are none of `held`."""
-        self._search = _Search(self._settings, self._topic, partitions, held)
+    def start(self, places: Collection[Place], held: Collection[Address]) -> None:
+        """Looks for the leaders of `places`; connects to those that are none of `held`."""
+        self._search = _Search(self._settings, places, held)
 
     def take(self) -> LeaderConnections | Exception | None:
         """What a search found, or why it failed; None while none has ended."""
@@ -54,27 +54,25 @@ class _Search:
     def __init__(
         self,
         settings: Settings,
-        topic: str,
-        partitions: Collection[int],
+        places: Collection[Place],
         held: Collection[Address],
     ) -> None:
         self.ended = threading.Event()
         self.outcome: LeaderConnections | Exception | None = None
         self._is_abandoned = False
         self._lock = threading.Lock()
-        arguments = (settings, topic, partitions, held)
+        arguments = (settings, places, held)
         threading.Thread(target=self._run, args=arguments, name=_NAME, daemon=True).start()
 
     def _run(
         self,
         settings: Settings,
-        topic: str,
-        partitions: Collection[int],
+        places: Collection[Place],
         held: Collection[Address],
     ) -> None:
         outcome: LeaderConnections | Exception
         try:
-            outcome = find(settings, topic, partitions, held)
+            outcome = find(settings, places, held)
         except Exception as error:  # whoever polls gets it
             outcome = error
         with self._lock:

@@ -9,6 +9,7 @@ from kafka.errors import IncompatibleBrokerVersion, LeaderNotAvailableError
 from kafka.protocol.consumer import FetchRequest
 from kafka.protocol.metadata import MetadataRequest
 
+from infra.kafka.connection import ANSWER_SECONDS
 from infra.kafka.consume import wire
 from infra.kafka.consume.connection import BlockingConnection, open_connection
 from infra.kafka.reachable import addresses
@@ -17,17 +18,24 @@ from infra.settings import Settings
 
 Address = tuple[str, int]
 """Host and port."""
+Place = tuple[str, int]
+"""Topic, by the broker's name, and partition."""
 
 
 class LeaderConnections(NamedTuple):
     """What was asked for, as far as it was found."""
 
-    leaders: dict[int, Address]
-    """By partition, of those that have a leader."""
+    leaders: dict[Place, Address]
+    """Of each partition that has a leader."""
     opened: dict[Address, BlockingConnection]
     """New connections, to leaders alone."""
     errors: list[Exception]
     """Why a partition has no leader here, or none that could be connected to."""
+
+    @property
+    def expires_at(self) -> float:
+        """Until when the brokers take requests, by `time.monotonic`, in s."""
+        return min((it.expires_at for it in self.opened.values()), default=float("inf"))
 
     def close(self) -> None:
         for connection in self.opened.values():
@@ -51,34 +59,30 @@ def open_any(
     raise next(refusals, errors[0])
 
 
-def leaders_of(connection: BlockingConnection, topic: str) -> dict[int, Address]:
-    """Partition -> its leader, of those that have one. Errors: as `BlockingConnection.ask`'s."""
-    named = MetadataRequest.MetadataRequestTopic(name=topic)
-    answer: Any = connection.ask(MetadataRequest(topics=[named], allow_auto_topic_creation=False))
-    brokers = {it.node_id: (it.host, it.port) for it in answer.brokers}
-    return {
-        it.partition_index: brokers[it.leader_id]
-        for entry in answer.topics
-        if entry.name == topic
-        for it in entry.partitions
-        if it.leader_id in brokers
-    }
+def metadata(
+    connection: BlockingConnection, topics: Iterable[str], seconds: float = ANSWER_SECONDS
+) -> Any:
+    """kafka-python's answer of Metadata about topics that exist or not. Errors: as `ask`'s."""
+    named = [MetadataRequest.MetadataRequestTopic(name=topic) for topic in topics]
+    request = MetadataRequest(topics=named, allow_auto_topic_creation=False)
+    return connection.ask(request, seconds)
 
 
 def find(
-    settings: Settings, topic: str, partitions: Collection[int], held: Collection[Address]
+    settings: Settings, places: Collection[Place], held: Collection[Address]
 ) -> LeaderConnections:
-    """The leaders of `partitions`, and a connection to each that is none of `held`.
+    """The leaders of `places`, and a connection to each that is none of `held`.
 
-    Errors: as `open_any`'s and `leaders_of`'s; one of a leader is in the answer.
+    Errors: as `open_any`'s and `BlockingConnection.ask`'s; one of a leader is in the answer.
     """
     at, first = open_any(settings, held)
     found = LeaderConnections({}, {}, [])
     try:
-        leaders = leaders_of(first, topic)
-        found.leaders.update((p, leaders[p]) for p in partitions if p in leaders)
-        if missing := [p for p in partitions if p not in leaders]:
-            found.errors.append(LeaderNotAvailableError(f"of partition {missing[0]}"))
+        leaders = _leaders(metadata(first, {topic for topic, _ in places}))
+        found.leaders.update((it, leaders[it]) for it in places if it in leaders)
+        if missing := [it for it in places if it not in leaders]:
+            topic, partition = missing[0]
+            found.errors.append(LeaderNotAvailableError(f"{topic} partition {partition}"))
         for leader in set(found.leaders.values()) - set(held):
             if leader == at:
                 found.opened[at] = first
@@ -101,3 +105,13 @@ def find(
                 " and newer do"
             )
     return found
+
+
+def _leaders(answer: Any) -> dict[Place, Address]:
+    brokers = {it.node_id: (it.host, it.port) for it in answer.brokers}
+    return {
+        (entry.name, it.partition_index): brokers[it.leader_id]
+        for entry in answer.topics
+        for it in entry.partitions
+        if it.leader_id in brokers
+    }

@@ -6,23 +6,20 @@ import time
 from collections.abc import Collection
 from typing import Any, Final
 
-from kafka.errors import (
-    LeaderNotAvailableError,
-    RetriableError,
-    for_code,
-)
+from kafka.errors import LeaderNotAvailableError, RetriableError, for_code
 from kafka.protocol.consumer import ListOffsetsRequest
 
 from infra.backoff import Pauses
 from infra.kafka.consume.connection import BlockingConnection
-from infra.kafka.consume.leaders import find
+from infra.kafka.consume.leaders import LeaderConnections, Place, find
 from infra.settings import Settings
 
 EARLIEST: Final = -2
 LATEST: Final = -1
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.02, 0.5
 _NO_REPLICA: Final = -1
 _ANY_EPOCH: Final = -1
-_COMMITTED_OR_NOT: Final = 0
+_UNCOMMITTED: Final = 0
 Bounds = tuple[int, int]
 
 
@@ -31,59 +28,86 @@ def bounds(
 ) -> dict[int, Bounds]:
     """First offset and end of each partition's log, by number. `topic`: the broker's name.
 
-    It asks again until `seconds` have passed. Errors: `KafkaSecurityError` at once; OSError, EOFError,
-    `KafkaError` for what did not end.
+    Errors: those of `LogBounds.ask`.
     """
-    until, pauses = time.monotonic() + seconds, Pauses(0.02, 0.5)
-    while True:
-        try:
-            return _asked(settings, topic, partitions)
-        except (OSError, EOFError, RetriableError):
-            pause = next(pauses)
-            if time.monotonic() + pause > until:
-                raise
-        time.sleep(pause)
-
-
-def _asked(settings: Settings, topic: str, partitions: Collection[int]) -> dict[int, Bounds]:
-    found = find(settings, topic, partitions, ())
+    asked = LogBounds(settings, [(topic, p) for p in partitions])
     try:
-        if found.errors:
-            raise found.errors[0]
-        made: dict[int, Bounds] = {}
-        for leader, connection in found.opened.items():
-            its = [p for p, at in found.leaders.items() if at == leader]
-            first, end = (_offsets(connection, topic, its, at) for at in (EARLIEST, LATEST))
-            made.update((p, (first[p], end[p])) for p in its)
-        return made
+        first, end = asked.ask(EARLIEST, seconds), asked.ask(LATEST, seconds)
+        return {p: (first[topic, p], end[topic, p]) for p in partitions}
     finally:
-        found.close()
+        asked.close()
+
+
+class LogBounds:
+    """Asks for offsets of `places`, each a topic, by the broker's name, and a partition. It connects when it
+    is asked first, and keeps the connections. Used by one thread at a time."""
+
+    def __init__(self, settings: Settings, places: Collection[Place]) -> None:
+        self._settings, self._places = settings, places
+        self._leaders: LeaderConnections | None = None
+
+    def ask(self, at: int, seconds: float) -> dict[Place, int]:
+        """The offset at `EARLIEST` or `LATEST`, of a request that begins after this call.
+
+        It asks again for `seconds` where that may help. Errors: OSError, EOFError, `KafkaError`;
+        `KafkaSecurityError` at once.
+        """
+        until, pauses = time.monotonic() + seconds, Pauses(FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
+        while True:
+            try:
+                return self._ask(at, max(until - time.monotonic(), FIRST_RETRY_SECONDS))
+            except BaseException as error:
+                self.close()
+                pause = next(pauses)
+                is_over = time.monotonic() + pause > until
+                if is_over or not isinstance(error, (OSError, EOFError, RetriableError)):
+                    raise
+            time.sleep(pause)
+
+    def close(self) -> None:
+        if self._leaders is not None:
+            self._leaders.close()
+            self._leaders = None
+
+    def _ask(self, at: int, seconds: float) -> dict[Place, int]:
+        leaders = self._leaders
+        if leaders is None or leaders.expires_at < time.monotonic():
+            self.close()
+            leaders = self._leaders = find(self._settings, self._places, ())
+        if leaders.errors:
+            raise leaders.errors[0]
+        found: dict[Place, int] = {}
+        for address, connection in leaders.opened.items():
+            its = [place for place, leader in leaders.leaders.items() if leader == address]
+            found.update(_offsets(connection, its, at, seconds))
+        if set(found) != set(self._places):
+            raise LeaderNotAvailableError("not all partitions were answered")
+        return found
 
 
 def _offsets(
-    connection: BlockingConnection, topic: str, partitions: Collection[int], at: int
-) -> dict[int, int]:
-    """The offset of each partition at `EARLIEST` or `LATEST`. Errors: as `bounds`'."""
+    connection: BlockingConnection, places: Collection[Place], at: int, seconds: float
+) -> dict[Place, int]:
+    """Errors: as `LogBounds.ask`'s."""
     row = ListOffsetsRequest.ListOffsetsTopic
-    cells = [
-        row.ListOffsetsPartition(
-            partition_index=p, current_leader_epoch=_ANY_EPOCH, timestamp=at, max_num_offsets=1
+    topics: dict[str, list[Any]] = {}
+    for topic, p in places:
+        topics.setdefault(topic, []).append(
+            row.ListOffsetsPartition(
+                partition_index=p, current_leader_epoch=_ANY_EPOCH, timestamp=at
+            )
         )
-        for p in partitions
-    ]
     request = ListOffsetsRequest(
         replica_id=_NO_REPLICA,
-        isolation_level=_COMMITTED_OR_NOT,
-        topics=[row(name=topic, partitions=cells)],
-        timeout_ms=10_000,
+        isolation_level=_UNCOMMITTED,
+        topics=[row(name=topic, partitions=cells) for topic, cells in topics.items()],
+        timeout_ms=int(1000 * seconds),
     )
-    answer: Any = connection.ask(request)
-    found: dict[int, int] = {}
-    for entry in answer.topics:
+    found: dict[Place, int] = {}
+    for entry in connection.ask(request, seconds).topics:
         for it in entry.partitions:
             if it.error_code:
-                raise for_code(it.error_code)(f"{topic} partition {it.partition_index}")
-            found[it.partition_index] = int(it.offset)
-    if set(found) != set(partitions):
-        raise LeaderNotAvailableError(f"{topic}: not all partitions were answered")
+                error: Any = for_code(it.error_code)
+                raise error(f"{entry.name} partition {it.partition_index}")
+            found[entry.name, it.partition_index] = int(it.offset)
     return found
