@@ -1,30 +1,30 @@
-"""State and offset commit in one transaction, which fails where another worker moved the fence."""
+"""State and offset commit in one transaction, which takes out the partitions whose fence another moved.
+
+MULTI goes with WATCH: the second round trip is refused as a whole where the first one was.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Final
 
+import msgspec
 import redis
 
-from infra.store import redis_client
+from flows.kit.packed_write import PackedWrites
+from infra.store import pipeline, redis_client
+from infra.store.pipeline import Pipeline, packed
 from infra.store.redis_client import Client
 from schemas.errors import FreshetError
 from schemas.state import fences
-from schemas.state.write import MAX_WHOLE_BYTES, Write
+from schemas.state.write import Write
 
-# One command for all appends: 600 APPENDs cost the client twenty times their work in Redis. Short
-# strings are set whole: APPEND doubles what it allocates, and most people's sets are short.
-_APPEND_ALL: Final = """
-for i, key in ipairs(KEYS) do
-  if redis.call('STRLEN', key) < MAX_WHOLE_BYTES then
-    redis.call('SET', key, (redis.call('GET', key) or '') .. ARGV[i])
-  else
-    redis.call('APPEND', key, ARGV[i])
-  end
-end
-""".replace("MAX_WHOLE_BYTES", str(MAX_WHOLE_BYTES))
+WRITES_PER_TRANSACTION: Final = 16
+"""Redis answers nobody else while a transaction runs."""
+Failed = dict[int, FreshetError]
+"""What kept a partition's write from being committed, by partition."""
 
 
 class Fenced(FreshetError):
@@ -45,80 +45,185 @@ class StoreFull(FreshetError):
     """Redis is at maxmemory: it refused the batch as a whole."""
 
 
+class UnreadableFence(FreshetError):
+    """The stored fence cannot be read."""
+
+    remedy = "drop the state and rebuild it from this log (freshet rebuild)"
+
+
 def commit(client: Client, write: Write) -> None:
     """Performs a write and moves its fence, both or neither.
 
-    Errors: `Fenced` (`WritesLost`), `Torn`, `StoreFull`. After a `redis.RedisError` the write may or may
-    not have been applied; the fence then shows which.
+    Errors: `Fenced` (`WritesLost`), `Torn`, `StoreFull`, `UnreadableFence`. After a `redis.RedisError` the write may
+    or may not have been applied; the fence then shows which.
     """
-    key = write.keyspace.fence(write.flow, write.partition)
-    with client.pipeline(transaction=True) as pipe:
-        pipe.watch(key)
-        held = pipe.get(key)
-        _check_fence(write, held)
-        pipe.multi()
-        _queue(pipe, write)
-        if write.fence.offset != write.first:  # else the write holds no record, only moved keys
-            write.fence.committed_at = time.time_ns() // 1_000_000
-        pipe.set(key, fences.encode(write.fence))
-        try:
-            pipe.execute()
-        except redis.WatchError as error:
-            if redis_client.is_away(error):
-                raise
-            raise Fenced(f"{write.flow} partition {write.partition}: the fence moved") from None
-        except redis.ResponseError as error:
-            _check_applied(write, error)
-            client.set(write.keyspace.torn(write.flow, write.partition), b"%d" % write.first)
-            raise Torn(
-                f"{write.flow} partition {write.partition}: a command failed inside the transaction"
-                f" that starts at {write.first} ({str(error)[:80]})"
-            ) from error
+    for error in commit_all(client, [write]).values():
+        raise error
 
 
-def _check_applied(write: Write, error: redis.ResponseError) -> None:
-    """Raises where the transaction was refused before it ran: then nothing was applied.
+def commit_all(client: Client, writes: Sequence[Write]) -> Failed:
+    """Performs the writes of several partitions, one of each: a transaction for `WRITES_PER_TRANSACTION` of
+    them, on a cluster one for each. A write that fails is applied in no part (but see `Torn`) and the others
+    are committed.
 
-    redis-py raises the error of the first queued command in place of EXEC's own error.
+    Returns the errors that `commit` would raise, by partition. Errors: Redis's, as in `commit`.
     """
-    aborted = redis.exceptions.ExecAbortError
-    if not isinstance(error, aborted) and not isinstance(error.__context__, aborted):
+    failed: Failed = {}
+    for server, some in _transactions(client, writes):
+        with pipeline.opened(server) as pipe:
+            failed |= _Transaction(pipe, some).run()
+    return failed
+
+
+def _transactions(client: Client, writes: Sequence[Write]) -> Iterator[tuple[Client, list[Write]]]:
+    if redis_client.is_cluster(client):
+        for write in writes:
+            yield redis_client.server_of(client, _fence_key(write)), [write]
         return
-    if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM" in str(error):
-        raise StoreFull(
-            f"Redis is full (maxmemory) and refused a batch of {write.flow} partition"
-            f" {write.partition} at offset {write.first}; nothing of it was applied",
-            remedy="give Redis more memory (CONFIG SET maxmemory), and the flow continues from that offset",
-        ) from None
-    raise error
+    for at in range(0, len(writes), WRITES_PER_TRANSACTION):
+        yield client, list(writes[at : at + WRITES_PER_TRANSACTION])
 
 
-def _check_fence(write: Write, held: bytes | None) -> None:
-    fence = fences.decode(held) if held is not None else None
+class _Transaction:
+    """`writes` are those still to be committed; `failed` has the others that were not."""
+
+    def __init__(self, pipe: Pipeline, writes: list[Write]) -> None:
+        self._pipe, self._writes = pipe, writes
+        self._failed: Failed = {}
+
+    def run(self) -> Failed:
+        moved_from: list[bytes | None] = []
+        while self._writes:
+            held = self._begin()
+            out = _refused(self._writes, held, moved_from)
+            if out:
+                self._pipe.ask(b"DISCARD")
+                self._take_out(out)
+                moved_from = []
+            elif self._execute():
+                break
+            else:
+                moved_from = held
+        return self._failed
+
+    def _take_out(self, out: Failed) -> None:
+        self._failed |= out
+        self._writes = [write for write in self._writes if write.partition not in out]
+
+    def _begin(self) -> list[bytes | None]:
+        """Watches the fences and opens the transaction. Returns the fences as they are stored."""
+        keys = [_fence_key(write) for write in self._writes]
+        begin = packed(b"WATCH", *keys) + packed(b"MGET", *keys) + packed(b"MULTI")
+        replies = self._pipe.begin(begin, 3)
+        _raise_first(replies)
+        held: list[bytes | None] = replies[1]
+        return held
+
+    def _execute(self) -> bool:
+        """Sends the writes. False where a fence moved meanwhile: then nothing was applied."""
+        now = time.time_ns() // 1_000_000
+        for write in self._writes:
+            if write.fence.offset != write.first:  # else it holds no record, only moved keys
+                write.fence.committed_at = now
+        sent = PackedWrites(self._writes)
+        self._pipe.send(chain(sent, (_EXEC,)))
+        queued = self._pipe.replies(sum(sent.counts))
+        applied = self._pipe.replies(1)[0]
+        if applied is None:
+            return False
+        if isinstance(applied, redis.ResponseError):
+            self._aborted([*queued, applied])
+        else:
+            self._check(applied, sent.counts)
+        return True
+
+    def _aborted(self, replies: list[Any]) -> None:
+        """Nothing was applied. A Redis that is full refuses what needs memory: each is tried alone."""
+        error = next(it for it in replies if isinstance(it, redis.ResponseError))
+        if not isinstance(error, redis.exceptions.OutOfMemoryError) and "OOM" not in str(error):
+            raise redis_client.moved_as_away(error)
+        if len(self._writes) == 1:
+            (write,) = self._writes
+            self._failed[write.partition] = _store_full(write)
+            return
+        for write in self._writes:
+            self._failed |= _Transaction(self._pipe, [write]).run()
+
+    def _check(self, applied: list[Any], counts: Sequence[int]) -> None:
+        """Finds the partitions of which a command failed, and marks them."""
+        if not any(isinstance(it, redis.ResponseError) for it in applied):
+            return
+        at = 0
+        for write, count in zip(self._writes, counts, strict=True):
+            own, at = applied[at : at + count], at + count
+            error = next((it for it in own if isinstance(it, redis.ResponseError)), None)
+            if error is None:
+                continue
+            mark = write.keyspace.torn(write.flow, write.partition)
+            _raise_first([self._pipe.ask(b"SET", mark, b"%d" % write.first)])
+            torn = Torn(
+                f"{_where(write)}: a command failed inside the transaction that starts at {write.first}"
+                f" ({str(error)[:80]})"
+            )
+            torn.__cause__ = error
+            self._failed[write.partition] = torn
+
+
+_EXEC: Final = packed(b"EXEC")
+
+
+def _refused(
+    writes: Sequence[Write], held: Sequence[bytes | None], moved_from: Sequence[bytes | None]
+) -> Failed:
+    """The writes that do not follow what is stored. `moved_from`: the fences of an attempt before, of which
+    one moved or more; where none differs, it moved and came back, and which one it was is not known."""
+    out = {}
+    for write, stored in zip(writes, held, strict=True):
+        if error := _mismatch(write, stored):
+            out[write.partition] = error
+    if moved_from:
+        moved = [now != before for now, before in zip(held, moved_from, strict=True)]
+        for write, it in zip(writes, moved, strict=True):
+            if it or not any(moved):
+                out.setdefault(write.partition, Fenced(f"{_where(write)}: the fence moved"))
+    return out
+
+
+def _mismatch(write: Write, held: bytes | None) -> FreshetError | None:
+    try:
+        fence = fences.decode(held) if held is not None else None
+    except msgspec.MsgspecError:
+        return UnreadableFence(
+            f"{_where(write)}: {_fence_key(write).decode()} in Redis is no fence"
+        )
     offset = fence.offset if fence is not None else 0
     if offset != write.first:
         kind = Fenced if offset > write.first else WritesLost
-        raise kind(
-            f"{write.flow} partition {write.partition}: the batch starts at {write.first},"
-            f" the fence stands at {offset}"
+        return kind(
+            f"{_where(write)}: the batch starts at {write.first}, the fence stands at {offset}"
         )
     if fence is not None and fence.version == fences.HELD:
-        raise Fenced(f"{write.flow} partition {write.partition} is being rebuilt")
+        return Fenced(f"{_where(write)} is being rebuilt")
+    return None
 
 
-def _queue(pipe: Any, write: Write) -> None:
-    if write.values:
-        # MSET by name: a cluster's pipeline has no method for it, since keys may lie in several slots
-        pipe.execute_command("MSET", *chain.from_iterable(write.values.items()))
-    if write.appends:
-        pipe.execute_command(
-            "EVAL", _APPEND_ALL, len(write.appends), *chain(write.appends, write.appends.values())
-        )
-    for key, mapping in write.fields.items():
-        pipe.hset(key, mapping=mapping)
-    for key, names in write.removed.items():
-        pipe.hdel(key, *names)
-    for entry in write.entries:
-        pipe.xadd(entry.key, entry.fields, id=entry.id, maxlen=entry.keep, approximate=True)
-    if write.deleted:
-        pipe.delete(*write.deleted)
+def _store_full(write: Write) -> StoreFull:
+    return StoreFull(
+        f"Redis is full (maxmemory) and refused a batch of {_where(write)} at offset {write.first}; nothing"
+        " of it was applied",
+        remedy="give Redis more memory (CONFIG SET maxmemory), and the flow continues from that offset",
+    )
+
+
+def _raise_first(replies: Sequence[Any]) -> None:
+    for it in replies:
+        if isinstance(it, redis.ResponseError):
+            raise redis_client.moved_as_away(it)
+
+
+def _fence_key(write: Write) -> bytes:
+    return write.keyspace.fence(write.flow, write.partition)
+
+
+def _where(write: Write) -> str:
+    return f"{write.flow} partition {write.partition}"

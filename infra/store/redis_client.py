@@ -150,6 +150,20 @@ def servers(client: Client) -> list[Client]:
     return [client.get_redis_connection(node) for node in client.get_primaries()]
 
 
+def server_of(client: Client, name: bytes) -> Client:
+    """A client for the server that holds a key."""
+    if not is_cluster(client):
+        return client
+    return client.get_redis_connection(client.get_node_from_key(name))
+
+
+def moved_as_away(error: redis.ResponseError) -> redis.RedisError:
+    """`error`, or what `is_away` knows where a cluster answers that a slot is elsewhere, or on its way."""
+    if isinstance(error, redis.exceptions.AskError | redis.exceptions.TryAgainError):
+        return redis.exceptions.ClusterDownError(f"a slot moves ({error})")
+    return error
+
+
 def check(client: Client) -> None:
     """Checks law 6: a missing record means "never seen", so Redis must run `noeviction`.
 

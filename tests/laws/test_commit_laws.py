@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -50,6 +49,7 @@ from tests.laws.world import (
     served,
 )
 from tests.support.pair_rows import pair_rows
+from tests.support.transactions import after_watch
 
 pytestmark = pytest.mark.on_cluster
 
@@ -158,7 +158,9 @@ def test_a_redelivered_batch_is_refused_and_changes_nothing(client: Client) -> N
     assert in_redis(client) == before
 
 
-def test_a_zombie_between_watch_and_exec_is_refused(client: Client, redis_url: str) -> None:
+def test_a_zombie_between_watch_and_exec_is_refused(
+    client: Client, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two workers fold the same batch; the fence moves after one of them has looked at it."""
     writes = []
     for _ in range(2):
@@ -169,23 +171,10 @@ def test_a_zombie_between_watch_and_exec_is_refused(client: Client, redis_url: s
             fold.fold(fold.dedupe(Decoded(0, 0, 50, BUSY[:50], [s for _, s, _ in BUSY[:50]])))
         )
     with redis_client.connect(Settings(redis_url=redis_url)) as other:
-
-        def pipeline(**options: object) -> Any:
-            pipe = client.pipeline(**options)
-            look = pipe.get
-
-            def get(name: bytes) -> object:
-                found = look(name)
-                commit(other, writes[1])
-                return found
-
-            pipe.get = get
-            return pipe
-
-        # the first worker, overtaken right after its look at the fence
-        slow = SimpleNamespace(pipeline=pipeline)
-        with pytest.raises(Fenced):
-            commit(slow, writes[0])
+        # the first worker is overtaken right after its look at the fence
+        after_watch(monkeypatch, lambda: commit(other, writes[1]))
+        with pytest.raises(Fenced, match="the fence stands at 50"):
+            commit(client, writes[0])
     assert in_redis(client) == fold_log(BUSY[:50]).state()
 
 
