@@ -54,8 +54,8 @@ class UnreadableFence(FreshetError):
 def commit(client: Client, write: Write) -> None:
     """Performs a write and moves its fence, both or neither.
 
-    Errors: `Fenced` (`WritesLost`), `Torn`, `StoreFull`, `UnreadableFence`. After a `redis.RedisError` the write may
-    or may not have been applied; the fence then shows which.
+    Errors: `Fenced` (`WritesLost`), `Torn`, `StoreFull`, `UnreadableFence`. After a `redis.RedisError` the
+    write may or may not have been applied; the fence then shows which.
     """
     for error in commit_all(client, [write]).values():
         raise error

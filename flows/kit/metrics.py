@@ -70,6 +70,14 @@ class FlowMetrics:
     def paused(self, partition: int, paused: bool) -> None:
         self.process.set("freshet_flow_paused", paused, self.flow, str(partition))
 
+    def out(self, partition: int, out: bool) -> None:
+        self.process.set("freshet_flow_out", out, self.flow, str(partition))
+
+    def failed(self, why: str) -> None:
+        """Counts a fault, one of `END_REASONS`; the data folder keeps it for the processes after this one."""
+        self._series(f"freshet_flow_{why}_total").inc()
+        _append_reason(self._reasons_path, why)
+
     def committed(self, batch: Batch, seconds: float, counts: Mapping[str, int]) -> None:
         """A batch was committed, which took `seconds`. `counts`: those of its fold, by word."""
         series = self._series
@@ -104,8 +112,7 @@ class FlowMetrics:
             yield
         except tuple(errors.values()) as error:
             why = next(name for name, kind in errors.items() if isinstance(error, kind))
-            self._series(f"freshet_flow_{why}_total").inc()
-            _append_reason(self._reasons_path, why)
+            self.failed(why)
             raise
 
     def published(self, seconds: float) -> None:

@@ -42,18 +42,34 @@ class Poison:
     ) -> None:
         self._redis, self._flow, self._topic, self._limit = client, flow, topic, limit
         self._keyspace = keyspace
-        self._offsets = {p: fence.offset for p, fence in fences.items()}
-        self._bad: dict[int, set[int]] = {p: set() for p in fences}
-        self._streak, self._accepted = self._stored_streaks(), self._accepted_offsets(list(fences))
+        self._offsets: dict[int, int] = {}
+        self._bad: dict[int, set[int]] = {}
+        self._streak: dict[int, int] = {}
+        self._accepted: dict[int, int] = {}
+        self.paused = set[int]()
         self._polled_at = 0.0
-        self.paused = {p for p in fences if self._is_paused(p)}
-        for p in self.paused:
-            self._log_paused(p)
+        self.begin(fences)
+
+    def begin(self, fences: Mapping[int, Fence]) -> None:
+        """Reads what is stored of these partitions, which start at their fences. Errors: Redis's."""
+        self._offsets |= {p: fence.offset for p, fence in fences.items()}
+        self._bad |= {p: set() for p in fences}
+        self._streak |= self._stored_streaks(list(fences))
+        self._accepted |= self._accepted_offsets(list(fences))
+        for p in fences:
+            self.paused.discard(p)
+            self.pauses(p)
+
+    def forget(self, partition: int) -> None:
+        """What the batches since the fence held is no longer so, until `begin`."""
+        self.paused.discard(partition)
+        self._bad.get(partition, set[int]()).clear()
 
     def add_undecodable(self, letters: Iterable[DeadLetter]) -> None:
         """Notes the records of the current batch that do not decode."""
         for letter in letters:
-            self._bad[letter.partition].add(letter.offset)
+            if letter.partition in self._bad:
+                self._bad[letter.partition].add(letter.offset)
 
     def count(self, batch: Batch, write: Write) -> None:
         """Adds the streak at the batch's end to `write`, where it changed."""
@@ -73,7 +89,7 @@ class Poison:
             write.values[self._keyspace.poison(self._flow, p)] = b"%d" % streak
 
     def pauses(self, partition: int) -> bool:
-        """Whether the partition is paused after the batch that was just committed."""
+        """Whether the partition is paused at its fence: it is from then on."""
         if not self._is_paused(partition):
             return False
         self.paused.add(partition)
@@ -99,10 +115,10 @@ class Poison:
     def _is_paused(self, p: int) -> bool:
         return poison.paused(self._streak[p], self._offsets[p], self._accepted[p], self._limit)
 
-    def _stored_streaks(self) -> dict[int, int]:
-        names = [self._keyspace.poison(self._flow, p) for p in self._offsets]
+    def _stored_streaks(self, partitions: list[int]) -> dict[int, int]:
+        names = [self._keyspace.poison(self._flow, p) for p in partitions]
         held = redis_client.mget(self._redis, names)
-        return dict(zip(self._offsets, map(poison.number, held), strict=True))
+        return dict(zip(partitions, map(poison.number, held), strict=True))
 
     def _accepted_offsets(self, partitions: list[int]) -> dict[int, int]:
         held = redis_client.mget(

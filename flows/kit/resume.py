@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterator
 from typing import Final
 
+import msgspec
+
 from infra.kafka.kafka_client import TopicInfo
+from infra.store import redis_client
 from infra.store.redis_client import Client
 from schemas.errors import FreshetError
 from schemas.flows import REBUILT
@@ -17,10 +21,17 @@ from schemas.state.fences import Fence
 log = logging.getLogger(__name__)
 REBUILD_WAIT_SECONDS: Final = 60.0
 """How long a start waits for a partition that is being rebuilt."""
+KEYS_PER_PAGE: Final = 1000
+PAGES_PER_STEP: Final = 20
+"""Of all keys in Redis, which are looked through for those of a torn partition."""
 
 
 class StateMismatch(FreshetError):
     """The log and the stored state do not belong together."""
+
+
+class HeldByRebuild(FreshetError):
+    """A rebuild of the partition is running: it releases the fence at its end."""
 
 
 def resume(
@@ -38,17 +49,52 @@ def resume(
     `log_start`, `log_end`: first offset and end of the log; `version`: of the fold.
     Errors: `StateMismatch`.
     """
-    _drop_if_torn(client, flow, partition, keyspace)
+    until = time.monotonic() + REBUILD_WAIT_SECONDS
+    bounds = log_start, log_end
+    while True:
+        try:
+            steps = resumed(client, flow, partition, topic, lambda: bounds, version, keyspace)
+            return next(it for it in steps if it is not None)
+        except HeldByRebuild:
+            if time.monotonic() > until:
+                raise rebuild_did_not_end(flow, partition) from None
+            time.sleep(0.05)
+
+
+def resumed(
+    client: Client,
+    flow: str,
+    partition: int,
+    topic: TopicInfo,
+    bounds: Callable[[], tuple[int, int]],
+    version: int,
+    keyspace: Keyspace,
+) -> Iterator[Fence | None]:
+    """As `resume`, in steps of some ms: yields None while there is more to do, then the fence.
+
+    Errors: `StateMismatch`, `HeldByRebuild`; those of `bounds`, which gives the log's first offset and end.
+    """
+    yield from _drop_if_torn(client, flow, partition, keyspace)
     where = f"{flow} partition {partition}"
-    held = _unheld_fence(client, keyspace.fence(flow, partition), where)
-    if held is None:
+    held = client.get(keyspace.fence(flow, partition))
+    try:
+        fence = None if held is None else fences.decode(held)
+    except msgspec.MsgspecError:
+        raise StateMismatch(
+            f"{where}: {keyspace.fence(flow, partition).decode()} in Redis is no fence",
+            remedy=_remedy(flow, partition, keyspace),
+        ) from None
+    if fence is not None and fence.version == fences.HELD:
+        raise HeldByRebuild(f"{where} is being rebuilt")
+    log_start, log_end = bounds()
+    if fence is None:
         if log_start != 0:
             raise StateMismatch(
                 f"{where}: no fence, and the log starts at {log_start}: the records before it are gone",
                 remedy="rebuild from the lake (freshet rebuild)",
             )
-        return Fence(topic.id, topic.partitions, 0, 0, version)
-    fence = fences.decode(held)
+        yield Fence(topic.id, topic.partitions, 0, 0, version)
+        return
     for what, current, stored in (
         ("topic id", topic.id, fence.topic_id),
         ("partition count", topic.partitions, fence.partitions),
@@ -64,7 +110,7 @@ def resume(
             f"{where}: the fence stands at {fence.offset}, the log runs from {log_start} to {log_end}",
             remedy=_remedy(flow, partition, keyspace),
         )
-    return fence
+    yield fence
 
 
 def recreated(
@@ -86,30 +132,30 @@ def _remedy(flow: str, partition: int, keyspace: Keyspace, how: str = "") -> str
     return f"delete the key {key} from Redis, and it folds this log from its beginning"
 
 
-def _unheld_fence(client: Client, key: bytes, where: str) -> bytes | None:
-    """The fence, once no rebuild holds it. Errors: `StateMismatch` after `REBUILD_WAIT_SECONDS`."""
-    until = time.monotonic() + REBUILD_WAIT_SECONDS
-    while held := client.get(key):
-        if fences.decode(held).version != fences.HELD:
-            return bytes(held)
-        if time.monotonic() > until:
-            raise StateMismatch(
-                f"{where}: a rebuild of this partition did not end",
-                remedy="run it again (freshet rebuild --partition)",
-            )
-        time.sleep(0.05)
-    return None
+def rebuild_did_not_end(flow: str, partition: int) -> StateMismatch:
+    return StateMismatch(
+        f"{flow} partition {partition}: a rebuild of this partition did not end",
+        remedy="run it again (freshet rebuild --partition)",
+    )
 
 
-def _drop_if_torn(client: Client, flow: str, partition: int, keyspace: Keyspace) -> None:
+def _drop_if_torn(client: Client, flow: str, partition: int, keyspace: Keyspace) -> Iterator[None]:
+    """Drops the partition's keys where it is marked torn, some pages of them a step; the mark last."""
     mark = keyspace.torn(flow, partition)
     if client.get(mark) is None:
         return
     log.warning(
         "%s partition %d was torn: dropping its keys and folding its log again", flow, partition
     )
-    for pattern in keyspace.owned_patterns(flow, partition):
-        names = [name for name in client.scan_iter(match=pattern, count=1000) if name != mark]
-        for at in range(0, len(names), 500):
-            client.delete(*names[at : at + 500])
+    pages = 0
+    for server in redis_client.servers(client):
+        for pattern in keyspace.owned_patterns(flow, partition):
+            cursor = -1
+            while cursor != 0:
+                if pages % PAGES_PER_STEP == 0:
+                    yield
+                pages += 1
+                cursor, names = server.scan(max(cursor, 0), match=pattern, count=KEYS_PER_PAGE)
+                if gone := [name for name in names if name != mark]:
+                    client.unlink(*gone)
     client.delete(mark)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import bytewax.operators as op
-from bytewax.dataflow import Dataflow
+from bytewax.dataflow import Dataflow, Stream
 
 from flows.kit.run import run_flow, run_with_retries, stop_on_signals
 from flows.kit.sink import Committed
@@ -29,14 +29,20 @@ W = TypeVar("W", bound=Worker)
 def single_step_flow(
     name: str, topic: str, worker: Worker, decode: Decode, apply: Callable[[Any], Write]
 ) -> Dataflow:
-    """`decode` splits a batch into what `apply` takes and dead letters; `apply` makes the write."""
+    """`decode` splits a batch into what `apply` takes, the batch first, and dead letters; `apply` makes the
+    write, and what it cannot read takes its partition out."""
     flow = Dataflow(name)
     batches = op.input(topic, flow, Source(worker.reader))
     decoded = op.map("decode", batches, decode)
     good = op.map("dead_letters", decoded, worker.dead_letters)
-    writes = op.map("apply", good, apply)
+    writes: Stream[Write] = op.filter_map("apply", good, worker.guarded(apply, _partition))
     op.output("commit", writes, Committed(worker.commit))
     return flow
+
+
+def _partition(decoded: Any) -> int:
+    batch: Batch = decoded[0]
+    return batch.partition
 
 
 def run_worker(

@@ -1,4 +1,4 @@
-"""The last step of every flow: performs the write, so that its partition may continue."""
+"""The last step of every flow: performs the writes, so that their partitions may continue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
-Commit = Callable[[Any], None]
+Commit = Callable[[list[Any]], None]
+"""Takes what the step before made of one read: of several partitions, one of each at most."""
 
 
 class _Committer(StatelessSinkPartition[Any]):
@@ -15,8 +16,7 @@ class _Committer(StatelessSinkPartition[Any]):
         self._commit = commit
 
     def write_batch(self, items: list[Any]) -> None:
-        for write in items:
-            self._commit(write)
+        self._commit(items)
 
 
 class Committed(DynamicSink[Any]):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final, TypeVar
 
-from flows.kit.commit import Fenced, StoreFull, Torn, commit
+from flows.kit.commit import Fenced, StoreFull, Torn, commit_all
 from flows.kit.dead_letters import REASONS, DeadLetterProducer, letter
 from flows.kit.metrics import FlowMetrics
 from flows.kit.poison import Poison
-from flows.kit.resume import StateMismatch, recreated, resume
+from flows.kit.resume import StateMismatch, recreated, resume, resumed
 from flows.kit.source import Reader
+from flows.kit.taken_out import FAULTS, TakenOut
 from infra.kafka.end_offsets import EndOffsets
 from infra.kafka.kafka_client import ensure_topics
 from infra.kafka.names import broker_name
@@ -28,12 +29,19 @@ from schemas.state.write import Write
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 MAX_LOGGED_LETTERS: Final = 20
 """Dead letters of one batch that the process log names."""
+COUNTED: Final = {"fenced": Fenced, "torn": Torn, "full": StoreFull}
+"""Faults that have a counter, by the word in its name."""
 
 
 class Worker:
     """One process's partitions of one topic, for the flow `name`. It closes the `reader` that it gets.
+
+    What befalls one partition takes it out: its reader and its caches drop it, it comes back from its fence
+    by itself, and the others go on. A run up to the log's end raises it, once the others are committed.
 
     Errors (of the constructor, which then leaves nothing open): `resume.StateMismatch`,
     `StoreMisconfigured`, Kafka's and Redis's.
@@ -64,12 +72,11 @@ class Worker:
                     f"topic {broker_name(settings, topic.name)} has partitions 0 to"
                     f" {info.partitions - 1}"
                 )
+            self._info, self._version = info, version
             self.fences: dict[int, Fence] = {}
-            for p, (start, end) in self.reader.bounds(self.partitions).items():
-                self.fences[p] = resume(
-                    self.redis, name, p, info, start, end, version, self.keyspace
-                )
-                log.info("%s partition %d starts at %d of %d", name, p, self.fences[p].offset, end)
+            self._bounds: dict[int, tuple[int, int]] = {}
+            self.out = TakenOut(name, self._resumed)
+            self._start()
             self.reader.assign({p: fence.offset for p, fence in self.fences.items()})
             limit = settings.poison_limit
             self._poison = Poison(self.redis, name, topic.name, self.fences, limit, self.keyspace)
@@ -114,37 +121,134 @@ class Worker:
         newest = max([held.newest, *timestamps])
         return Fence(held.topic_id, held.partitions, next_offset, newest, held.version)
 
-    def commit(self, write: Write) -> None:
-        """Performs the write, then lets its partition continue.
+    def commit(self, writes: list[Write]) -> None:
+        """Performs the writes, one of each partition at most, then lets their partitions continue.
 
-        Errors: `Fenced`, `Torn`, `StoreFull`, `StateMismatch` where the topic was recreated, Redis's.
+        Errors: `StateMismatch` where the topic was recreated, Redis's. In a run up to the log's end those of
+        one partition: `Fenced`, `Torn`, `StoreFull` and others of `FAULTS`.
         """
-        p = write.partition
         if other := self._watch.other:
             name = broker_name(self.settings, self.topic.name)
-            raise recreated(self.name, p, name, other, self.keyspace)
-        if under_way := self.reader.under_way(p):
-            self._poison.count(under_way, write)
+            raise recreated(self.name, writes[0].partition, name, other, self.keyspace)
+        writes = [write for write in writes if write.partition not in self.out]
+        for write in writes:
+            if under_way := self.reader.under_way(write.partition):
+                self._poison.count(under_way, write)
         begun = time.monotonic()
-        with self.metrics.counting_failures(fenced=Fenced, torn=Torn, full=StoreFull):
-            commit(self.redis, write)
+        failed = commit_all(self.redis, writes)
         spent = time.monotonic() - begun
+        for write in writes:
+            if write.partition not in failed:
+                self._committed(write, spent)
+        for p, error in failed.items():
+            self.take_out(p, error)
+
+    def _committed(self, write: Write, spent: float) -> None:
+        p = write.partition
         self.fences[p] = write.fence
         if batch := self.reader.committed(p):
             self.metrics.committed(batch, spent, write.counts)
             if self._poison.pauses(p):
                 self.reader.pause(p)
-            self.between_batches(p)
+            with self.taking_out(p):
+                self.between_batches(p)
 
     def between_batches(self, partition: int) -> None:
         """Called between two batches of a partition, also while no records come."""
 
+    def begin(self, partition: int, fence: Fence) -> None:
+        """Called where the partition, which was out, starts again at `fence`. Errors: `FAULTS`, Redis's."""
+
+    def forget(self, partition: int) -> None:
+        """Called where the partition is taken out: what is held of it in memory may be wrong."""
+
+    @contextmanager
+    def taking_out(self, partition: int) -> Iterator[None]:
+        """A fault inside of the context takes the partition out."""
+        try:
+            yield
+        except FAULTS as error:
+            if redis_client.is_away(error):
+                raise
+            self.take_out(partition, error)
+
+    def guarded(
+        self, step: Callable[[Given], Made], partition_of: Callable[[Given], int]
+    ) -> Callable[[Given], Made | None]:
+        """The step, which answers None where a fault takes the partition out, or it is out already."""
+
+        def guarded_step(item: Given) -> Made | None:
+            p = partition_of(item)
+            if p not in self.out:
+                with self.taking_out(p):
+                    return step(item)
+            return None
+
+        return guarded_step
+
+    def take_out(self, partition: int, error: Exception) -> None:
+        """Drops what is held of the partition until it is back. Errors: `error`, up to the log's end."""
+        for why, kind in COUNTED.items():
+            if isinstance(error, kind):
+                self.metrics.failed(why)
+        if self.reader.until_end:
+            raise error
+        self.reader.drop(partition)
+        self._poison.forget(partition)
+        self.forget(partition)
+        self.out.add(partition, error)
+
+    def _start(self) -> None:
+        """Finds the fences to start from. Errors: `StateMismatch` where no partition has one."""
+        bounds = self.reader.bounds(self.partitions)
+        if self.reader.until_end:
+            for p, (start, end) in bounds.items():
+                where = (self.redis, self.name, p, self._info, start, end)
+                self.fences[p] = resume(*where, self._version, self.keyspace)
+        else:
+            self._bounds = dict(bounds)
+            self.out.start(self.partitions)
+            self.fences |= self.out.back()
+            self._bounds = {}
+            self._refuse_all()
+        for p, fence in self.fences.items():
+            log.info("%s partition %d starts at %d of %d", self.name, p, fence.offset, bounds[p][1])
+
+    def _resumed(self, partition: int) -> Iterator[Fence | None]:
+        def bounds() -> tuple[int, int]:
+            known = self._bounds.pop(partition, None)
+            return known or self.reader.bounds([partition])[partition]
+
+        where = (self.redis, self.name, partition, self._info)
+        return resumed(*where, bounds, self._version, self.keyspace)
+
+    def _refuse_all(self) -> None:
+        """Errors: `StateMismatch` where that keeps every partition out: an operator has to mend it."""
+        if error := self.out.mismatch_of_all(len(self.partitions)):
+            raise error
+
     def _before_poll(self) -> None:
+        for p, fence in self.out.back().items():
+            self._go_on(p, fence)
+        self._refuse_all()
         for p in self._poison.resumed():
             self.reader.resume(p)
-        for p in self.partitions:
-            if self.reader.under_way(p) is None:
-                self.between_batches(p)
+        for p in self.fences:
+            if p not in self.out and self.reader.under_way(p) is None:
+                with self.taking_out(p):
+                    self.between_batches(p)
+
+    def _go_on(self, partition: int, fence: Fence) -> None:
+        """Starts the partition again, where it was out."""
+        self.fences[partition] = fence
+        self._poison.begin({partition: fence})
+        with self.taking_out(partition):
+            self.begin(partition, fence)
+            self.reader.resume(partition)  # poison had paused it, maybe
+            self.reader.seek(partition, fence.offset)
+            if partition in self._poison.paused:
+                self.reader.pause(partition)
+            log.info("%s partition %d goes on at %d", self.name, partition, fence.offset)
 
     def _report_positions(self) -> None:
         """Called in the scrape's thread, so that a flow that hangs or is paused still reports its lag."""
@@ -155,6 +259,8 @@ class Worker:
                 partition, fence.offset, end_offsets.get((self.topic.name, partition))
             )
             self.metrics.paused(partition, partition in self._poison.paused)
+        for partition in self.partitions:
+            self.metrics.out(partition, partition in self.out)
 
     def close(self) -> None:
         self._opened.close()

@@ -209,6 +209,10 @@ class Lake:
             owner.move(written.entry)
         owner.add(written.entry)
 
+    def commit_all(self, written: list[Written]) -> None:
+        for it in written:
+            self.commit(it)
+
     def _report_lag(self) -> None:
         series = self.metrics.process.series
         self.metrics.seen(self.gatherer.polled_at)
@@ -240,7 +244,7 @@ def dataflow(lake: Lake) -> Dataflow:
     flow = Dataflow("lake")
     chunks = op.input("log", flow, _Log(lake.gatherer))
     entries = op.map("put", chunks, lake.put)
-    op.output("commit", entries, Committed(lake.commit))
+    op.output("commit", entries, Committed(lake.commit_all))
     return flow
 
 

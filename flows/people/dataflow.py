@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
-from bytewax.dataflow import Dataflow
+from bytewax.dataflow import Dataflow, Stream
 
 from flows.kit.generation import run_live
 from flows.kit.run import run_flow
@@ -50,9 +50,12 @@ class People(Worker):
     ) -> None:
         super().__init__(settings, "people", EVENTS, VERSION, partitions, reader, generation)
         self.metrics.process.set("freshet_people_numpy_features", features_by_numpy())
+        self.folds: dict[int, PeopleFold] = {}
+        self.tiers: dict[int, Tier] = {}
         try:
-            self.folds = {p: self._fold(p) for p in self.partitions}
-            self.tiers = {p: self._tier(p) for p in self.partitions}
+            for p, fence in list(self.fences.items()):
+                with self.taking_out(p):
+                    self.begin(p, fence)
         except BaseException:
             super().close()
             raise
@@ -60,12 +63,17 @@ class People(Worker):
             self.redis, self.keyspace, settings.releases, partial(_load, settings)
         )
 
-    def _fold(self, partition: int) -> PeopleFold:
-        fence, fetch = self.fences[partition], partial(redis_client.mget, self.redis)
+    def begin(self, partition: int, fence: Fence) -> None:
+        fetch = partial(redis_client.mget, self.redis)
         fold = new_fold(self.settings, partition, fence, fetch, self.keyspace)
         fold.remember_received(self.redis.hgetall(self.keyspace.received(partition)))
         fold.remember_tallies(self.redis.hgetall(self.keyspace.tallies(partition)))
-        return fold
+        self.tiers[partition] = self._tier(partition)
+        self.folds[partition] = fold
+
+    def forget(self, partition: int) -> None:
+        self.folds.pop(partition, None)
+        self.tiers.pop(partition, None)
 
     def _tier(self, partition: int) -> Tier:
         return Tier(
@@ -99,13 +107,19 @@ def _load(settings: Settings, path: Path, manifest_sha256: str) -> Release:
     return load(fetch(settings, path.name, manifest_sha256), manifest_sha256)
 
 
+def _partition(batch: Decoded) -> int:
+    return batch.partition
+
+
 def dataflow(worker: People) -> Dataflow:
     flow = Dataflow("people")
     batches = op.input("events", flow, Source(worker.reader))
     decoded = op.map("decode", batches, decode)
     good = op.map("dead_letters", decoded, worker.dead_letters)
-    fresh = op.map("dedupe", good, worker.dedupe)
-    writes = op.map("fold", fresh, worker.fold)
+    fresh: Stream[Decoded] = op.filter_map(
+        "dedupe", good, worker.guarded(worker.dedupe, _partition)
+    )
+    writes: Stream[Write] = op.filter_map("fold", fresh, worker.guarded(worker.fold, _partition))
     op.output("commit", writes, Committed(worker.commit))
     return flow
 

@@ -56,7 +56,7 @@ def apply(worker: Catalogue, changes: Sequence[ItemChange]) -> Any:
     offsets = list(range(first, first + len(values)))
     batch = Batch(0, first, first + len(values), offsets, [1] * len(values), values)
     write = worker.apply(catalogue.decode(batch)[0])
-    worker.commit(write)
+    worker.commit([write])
     return write
 
 
@@ -101,10 +101,10 @@ def test_a_batch_that_is_folded_again_counts_once(settings: Settings) -> None:
             write = worker.apply(catalogue.decode(batch)[0])
             assert write.counts == {PATCH_OF_UNKNOWN_ITEM: 1}
         assert tallied(worker) == {PATCH_OF_UNKNOWN_ITEM.encode(): b"2"}
-        worker.commit(write)
+        worker.commit([write])
         assert tallied(worker) == {PATCH_OF_UNKNOWN_ITEM.encode(): b"3"}
-        with pytest.raises(Fenced):
-            worker.commit(write)
+        worker.commit([write])
+        assert isinstance(worker.out.error(0), Fenced)
         assert tallied(worker) == {PATCH_OF_UNKNOWN_ITEM.encode(): b"3"}
 
 
@@ -117,7 +117,7 @@ def test_items_of_a_log_of_before_are_folded_as_they_were(settings: Settings) ->
     ]
     with fold(settings) as worker:
         batch = Batch(0, 0, 3, [0, 1, 2], [1, 1, 1], old)
-        worker.commit(worker.apply(catalogue.decode(batch)[0]))
+        worker.commit([worker.apply(catalogue.decode(batch)[0])])
         assert stored(worker) == {
             "a": Item(item_id="a", title="A"),
             "b": Item(item_id="b", category="z", categories=("z",)),

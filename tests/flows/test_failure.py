@@ -66,8 +66,8 @@ def numbers(where: str, committed: list[int]) -> Dataflow:
     def several(n: int) -> Iterable[int]:
         yield breaks("several")(n)
 
-    def commit(n: int) -> None:
-        committed.append(breaks("commit")(n))
+    def commit(numbers: list[int]) -> None:
+        committed.extend(map(breaks("commit"), numbers))
 
     flow = Dataflow("numbers")
     stream = op.input("source", flow, Partitions(3 if where == "source" else 0))

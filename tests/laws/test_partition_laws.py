@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.kit.commit import (
-    UnreadableFence,
     Fenced,
     StoreFull,
     Torn,
+    UnreadableFence,
     WritesLost,
     commit,
     commit_all,

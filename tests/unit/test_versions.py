@@ -153,7 +153,7 @@ def test_the_stored_catalogue_has_the_bytes_of_its_version(settings: Settings) -
     worker = catalogue.Catalogue(settings)
     values = [msgspec.json.encode(change) for change in fixed_log.item_changes()]
     for at in range(0, len(values), 20):
-        worker.commit(worker.apply(catalogue.decode(batch(0, at, values[at : at + 20]))[0]))
+        worker.commit([worker.apply(catalogue.decode(batch(0, at, values[at : at + 20]))[0])])
     found = stored(worker.redis, PLAIN.items(0), PLAIN.item_changes(0))
     worker.close()
     same_as_before("catalogue", str(catalogue.VERSION), found, "flows.catalogue.VERSION")
@@ -162,7 +162,7 @@ def test_the_stored_catalogue_has_the_bytes_of_its_version(settings: Settings) -
 def test_stored_control_has_the_bytes_of_its_version(settings: Settings) -> None:
     worker = control.Control(settings)
     values = [msgspec.json.encode(change) for change in fixed_log.control_changes()]
-    worker.commit(worker.apply(control.decode(batch(0, 0, values))[0]))
+    worker.commit([worker.apply(control.decode(batch(0, 0, values))[0])])
     found = stored(worker.redis, PLAIN.control_state(), PLAIN.control_changes())
     worker.close()
     same_as_before("control", str(control.VERSION), found, "flows.control.VERSION")

@@ -88,7 +88,7 @@ def drive(worker: dataflow.People, before_each: Any = lambda p: None) -> None:
         for batch in reader.next():
             before_each(batch.partition)
             good = worker.dead_letters(steps.decode(batch))
-            worker.commit(worker.fold(worker.dedupe(good)))
+            worker.commit([worker.fold(worker.dedupe(good))])
 
 
 def ask(client: Client, partition: int, before: int = FOREVER) -> str:

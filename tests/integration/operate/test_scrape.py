@@ -154,9 +154,12 @@ def test_a_worker_that_is_fenced_says_so_in_its_next_life(settings: Settings) ->
             pass
         (batch,) = batches
         write = worker.fold(worker.dedupe(decode(batch)[0]))
-        worker.commit(write)
-        with pytest.raises(Fenced):
-            worker.commit(write)
+        worker.commit([write])
+        worker.commit([write])
+        assert isinstance(worker.out.error(partition), Fenced)
+        here = {"flow": "people", "partition": str(partition)}
+        assert value(scraped(settings), "freshet_flow_fenced_total", flow="people") == 1
+        assert value(scraped(settings), "freshet_flow_out", **here) == 1
     finally:
         worker.close()
     again = People(settings, [partition])

@@ -28,7 +28,7 @@ from schemas.state import fences
 from serving.state import generation
 from serving.state.log_end import LogEnd
 from serving.state.people import PersonReader
-from tests.flows.faults import traffic, whole_log
+from tests.flows.faults import Flow, traffic, wait, whole_log
 from tests.support.running import fold_people, send_events
 
 
@@ -78,29 +78,44 @@ def test_a_flow_whose_store_fills_up_resumes_from_its_fence(small_redis: Setting
         assert wrong_fields(small_redis, client, whole=True) == 0
 
 
-def test_the_process_stops_with_a_sentence_and_reads_go_on(
+def test_people_waits_for_memory_the_rollup_stops_and_reads_go_on(
     small_redis: Settings, tmp_path: Path
 ) -> None:
+    """Both say why; `people` goes on by itself where its fences stand."""
     send_events(small_redis, traffic(400, 300, random.Random(5)))
     fold_people(small_redis)
     send_events(small_redis, traffic(50, 300, random.Random(5)))
     with redis_client.connect(small_redis) as client:
         client.config_set("maxmemory", 1)
-        for name in ("people", "rollup"):
-            done = subprocess.run(
-                [sys.executable, "-m", "infra.cli", "flows", "run", name],
-                env=child_environment(small_redis),
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            assert done.returncode == 1, done.stderr
-            assert "freshet: Redis is full (maxmemory)" in done.stderr.splitlines()[-1]
-        (row, *_) = client.keys("u:*")
-    p, who = int(row.split(b"{")[1][:1]), row.rpartition(b":")[2].decode()
-    assert asyncio.run(read(small_redis, Pseudonym(who), p)) > 0
-    assert (small_redis.data_dir / "ends" / "people-0").read_text() == "full\n"
+        done = subprocess.run(
+            [sys.executable, "-m", "infra.cli", "flows", "run", "rollup"],
+            env=child_environment(small_redis),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1, done.stderr
+        assert "freshet: Redis is full (maxmemory)" in done.stderr.splitlines()[-1]
+        log = tmp_path / "people.log"
+        log.touch()
+        people = Flow(small_redis, "people", log)
+        try:
+            wait(lambda: "" if "Redis is full (maxmemory)" in log.read_text() else "silent", idle)
+            (row, *_) = client.keys("u:*")
+            p, who = int(row.split(b"{")[1][:1]), row.rpartition(b":")[2].decode()
+            assert asyncio.run(read(small_redis, Pseudonym(who), p)) > 0
+            assert "full\n" in (small_redis.data_dir / "ends" / "people-0").read_text()
+            client.config_set("maxmemory", 0)
+            wait(lambda: str(wrong_fields(small_redis, client, whole=True) or ""), idle)
+            assert people.process.poll() is None
+            assert log.read_text().count("is out and tried again") <= small_redis.partitions
+        finally:
+            people.kill()
+
+
+def idle() -> None:
+    """Waits for nothing else."""
 
 
 async def read(settings: Settings, who: Pseudonym, partition: int) -> int:
