@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.aggregates.changed_rows import split_rows
 from schemas.identity import category_hash, item_hash
 from schemas.state.facts import ATTRIBUTION, STATES
 from schemas.state.facts import Arms as Facts
@@ -148,7 +149,9 @@ class Arms:
         at = np.fromiter(numbers, np.intp, len(numbers))
         self._dirty.clear()
         keys, rows = self._keys[at].tobytes(), self._rows[at].tobytes()
-        return dict(zip(_split_rows(keys, ARM_KEY), _split_rows(rows, ARM), strict=True))
+        return dict(
+            zip(split_rows(keys, ARM_KEY.itemsize), split_rows(rows, ARM.itemsize), strict=True)
+        )
 
     def dump(self) -> dict[str, NDArray[Any]]:
         held = len(self)
@@ -162,7 +165,9 @@ class Arms:
     def load(cls, held: Mapping[str, NDArray[Any]]) -> Arms:
         arms = cls()
         arms._keys, arms._rows, arms._early = held["keys"], held["rows"], held["early"]
-        arms._of = {key: n for n, key in enumerate(_split_rows(arms._keys.tobytes(), ARM_KEY))}
+        arms._of = {
+            key: n for n, key in enumerate(split_rows(arms._keys.tobytes(), ARM_KEY.itemsize))
+        }
         return arms
 
     def _valid(self, facts: Facts) -> NDArray[np.intp]:
@@ -184,7 +189,7 @@ class Arms:
     def _numbers(self, keys: ArmKeys) -> NDArray[np.intp]:
         """Dense numbers of distinct keys; new ones get the next."""
         existing = len(self._of)
-        named = _split_rows(keys.tobytes(), ARM_KEY)
+        named = split_rows(keys.tobytes(), ARM_KEY.itemsize)
         numbers = np.array([self._of.setdefault(key, len(self._of)) for key in named], np.intp)
         if len(self._of) > len(self._rows):
             room = max(len(self._of), 2 * len(self._rows))
@@ -261,8 +266,3 @@ def _grouped(
     which = np.empty(len(order), np.intp)
     which[order] = np.cumsum(new) - 1
     return which, order[new]
-
-
-def _split_rows(data: bytes, kind: np.dtype[np.void]) -> list[bytes]:
-    size = kind.itemsize
-    return [data[at : at + size] for at in range(0, len(data), size)]

@@ -7,7 +7,7 @@ Order-free up to rounding, so tables of partitions add up.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from models.arrays import F64
 MAX_HALF_LIVES: Final = 500
 """Half-lives from landmark to newest term before the landmark moves; terms a thousand older are 0."""
 
+Times = float | F64
+
 
 class Landmark:
     """The landmark of one table: `half_life` and times in seconds."""
@@ -23,9 +25,13 @@ class Landmark:
     def __init__(self, half_life: float, at: float = 0.0) -> None:
         self.half_life, self.at = half_life, at
 
+    def moves(self, newest: Times) -> Any:
+        """Whether a term of time `newest` (s), or of each of these, moves the landmark."""
+        return (newest - self.at) / self.half_life > MAX_HALF_LIVES
+
     def move(self, newest: float) -> float:
         """Moves to `newest` if that is beyond `MAX_HALF_LIVES`. The factor for the table's sums."""
-        if (newest - self.at) / self.half_life <= MAX_HALF_LIVES:
+        if not self.moves(newest):
             return 1.0
         factor = float(np.exp2((self.at - newest) / self.half_life)) if self.at else 0.0
         self.at = newest

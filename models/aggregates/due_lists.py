@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from models.arrays import Mask
+from models.arrays import I64, Mask
 from schemas.state.tables import PairCounting
 
 LISTS_PER_VERSION: Final = 20_000
@@ -33,10 +33,10 @@ class DueLists:
         self.countings = [counting, *(each for each in self.countings if each != counting)]
         self._due, self._at = np.ones(items, np.bool_), 0
 
-    def take(self, changed: set[int], *, whole: bool) -> list[int]:
-        """The lists to publish, ascending: those that changed, and the next of those due. `whole`: `changed`
+    def take(self, changed: I64, *, whole: bool) -> I64:
+        """The lists to publish, ascending: those of `changed`, and the next of those due. `whole`: `changed`
         are all."""
-        mine = np.fromiter(changed, np.int64, len(changed))
+        mine = changed
         if self._at < len(self._due):
             self._due[mine[mine < len(self._due)]] = False
             end = len(self._due) if whole else self._at + LISTS_PER_VERSION
@@ -44,5 +44,4 @@ class DueLists:
             self._at, mine = end, np.concatenate([mine, more])
         if self._at >= len(self._due):
             self._due, self._at, self.countings = self._due[:0], 0, self.countings[:1]
-        listed: list[int] = np.sort(mine).tolist()
-        return listed
+        return np.sort(mine)

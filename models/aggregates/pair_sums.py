@@ -8,11 +8,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import F64, I64, U64, Mask
+from models.arrays import F64, I64, U64
 from schemas.state.counting import LAG_POWERS
 
-MIN_NEW_ROWS: Final = 1 << 16
-"""The second level of a table is merged when it has more rows, and more than an eighth of the first."""
+MIN_NEW_ROWS: Final = 1 << 10
+"""A level of fewer rows is merged with the next new ones."""
+LEVEL_RATIO: Final = 8
+"""A level has at least so many times the rows of the next: so a row is copied a few times for each level."""
 MAX_PENDING_PAIRS: Final = 1 << 16
 """Pairs wait, to be added together: a level is copied once for so many, or for a reader."""
 _LOW: Final = np.uint64(0xFFFF_FFFF)
@@ -37,17 +39,21 @@ class PairsOf(NamedTuple):
 
 class Level(NamedTuple):
     """Rows, and where they are by their second item: `order` (n,) has the rows by (second, first), those of
-    second item b from ``starts[b]`` to ``starts[b + 1]``."""
+    ``seconds[i]`` (k,), which ascend, from ``starts[i]`` to ``starts[i + 1]``."""
 
     rows: Rows
     order: NDArray[np.uint32]
+    seconds: NDArray[np.uint32]
     starts: I64
 
     @classmethod
     def of(cls, rows: Rows) -> Level:
-        seconds = np.bincount((rows.keys & _LOW).astype(np.int64))
         order = np.argsort(reversed_keys(rows.keys)).astype(np.uint32)
-        return cls(rows, order, np.concatenate([[0], np.cumsum(seconds)]))
+        seconds = rows.keys[order].astype(np.uint32)  # the lower half of each key
+        new = np.ones(len(seconds), np.bool_)
+        new[1:] = seconds[1:] != seconds[:-1]
+        starts = np.flatnonzero(new)
+        return cls(rows, order, seconds[starts], np.append(starts, len(seconds)))
 
     def pairs(self, items: I64, power: int) -> Iterator[PairsOf]:
         """The pairs of which one of `items` is the first, and those of which it is the second."""
@@ -58,9 +64,10 @@ class Level(NamedTuple):
         count = np.searchsorted(keys, first + np.uint64(1) << _SHIFT) - start
         at = ranges(start, count)
         yield PairsOf(np.repeat(place, count) << _SHIFT | keys[at] & _LOW, sums[power, at], False)
-        last = len(self.starts) - 1
-        start = self.starts[np.minimum(items, last)]
-        count = self.starts[np.minimum(items + 1, last)] - start
+        second = items.astype(np.uint32)  # of one kind with `seconds`, or these are copied
+        where = np.minimum(np.searchsorted(self.seconds, second), len(self.seconds) - 1)
+        start = self.starts[where]
+        count = np.where(self.seconds[where] == second, self.starts[where + 1] - start, 0)
         at = self.order[ranges(start, count)].astype(np.int64)
         yield PairsOf(np.repeat(place, count) << _SHIFT | keys[at] >> _SHIFT, sums[power, at], True)
 
@@ -70,15 +77,18 @@ NO_ROWS: Final = Rows(np.empty(0, np.uint64), np.empty((len(LAG_POWERS), 0)))
 
 class PairSums:
     """Sums over pairs (a, b) of dense item numbers, a before b: sorted keys ``a << 32 | b``, a sum for each
-    of `LAG_POWERS`, and where the row is by (b, a): 28 bytes a pair.
+    of `LAG_POWERS`, and where the row is by (b, a): some 30 bytes a pair.
 
-    New pairs go to a small second level that is merged when it has grown, so that a round does not copy the
-    whole table.
+    New pairs go to a small level that is merged into the one before when it has grown (O'Neil et al., "The
+    log-structured merge-tree", 1996), so that a round does not copy the whole table. A pair is in one level.
+    The terms of a pair are added to its sums in their order, so the sums are the same however the calls of
+    `add` are cut.
     """
 
     def __init__(self, rows: Rows = NO_ROWS) -> None:
-        self._levels = [Level.of(rows), Level.of(NO_ROWS)]
+        self._levels = [Level.of(rows)] if len(rows.keys) else []
         self._pending: list[tuple[U64, F64]] = []
+        self._waiting = 0
 
     def __len__(self) -> int:
         return sum(len(level.rows.keys) for level in self._settled())
@@ -91,42 +101,53 @@ class PairSums:
     def add(self, first: I64, second: I64, terms: F64) -> None:
         """Adds `terms` (lag powers, m) to the pairs (first, second), each (m,), of two different items."""
         self._pending.append((first.astype(np.uint64) << _SHIFT | second.astype(np.uint64), terms))
-        if sum(len(keys) for keys, _ in self._pending) > MAX_PENDING_PAIRS:
+        self._waiting += len(first)
+        if self._waiting > MAX_PENDING_PAIRS:
             self._settled()
 
     def settle(self) -> Rows:
-        """Merges the second level into the first, which then has all rows."""
-        old, new = self._settled()
-        if len(new.rows.keys):
-            self._levels = [Level.of(_merged(old.rows, new.rows)), Level.of(NO_ROWS)]
-        return self._levels[0].rows
+        """All rows, in one table."""
+        rows = NO_ROWS
+        for level in self._settled():
+            rows = _merged(rows, level.rows)
+        return rows
 
     def of(self, items: I64, power: int) -> Iterator[PairsOf]:
         """The pairs of `items`, with the sums under ``LAG_POWERS[power]``; a pair may come several times."""
         for level in self._settled():
-            if len(level.rows.keys):
-                yield from level.pairs(items, power)
+            yield from level.pairs(items, power)
 
     def _settled(self) -> list[Level]:
         """The levels, after the pairs that waited were added."""
         if self._pending:
             keys, terms = (np.concatenate(it, axis=-1) for it in zip(*self._pending, strict=True))
-            self._pending = []
+            self._pending, self._waiting = [], 0
             self._add(keys, terms)
         return self._levels
 
     def _add(self, keys: U64, terms: F64) -> None:
         keys, which = np.unique(keys, return_inverse=True)
-        added: F64 = np.array([np.bincount(which, term, len(keys)) for term in terms], np.float64)
-        for level in self._levels:
-            missing = _add_to(level.rows, keys, added)
-            keys, added = keys[missing], added[:, missing]
-        if len(keys):
-            rows = _merged(self._levels[1].rows, Rows(keys, added))
-            if len(rows.keys) > max(MIN_NEW_ROWS, len(self._levels[0].rows.keys) >> 3):
-                self._levels = [Level.of(_merged(self._levels[0].rows, rows)), Level.of(NO_ROWS)]
-            else:
-                self._levels[1] = Level.of(rows)
+        places = [_places(level.rows, keys) for level in self._levels]
+        sums, new = np.zeros((len(terms), len(keys))), np.ones(len(keys), np.bool_)
+        for level, (named, at) in zip(self._levels, places, strict=True):
+            sums[:, named] = level.rows.sums[:, at]
+            new[named] = False
+        place = np.concatenate([np.arange(len(keys)), which])
+        for column, term in zip(sums, terms, strict=True):
+            column[:] = np.bincount(place, np.concatenate([column, term]), len(keys))
+        for level, (named, at) in zip(self._levels, places, strict=True):
+            level.rows.sums[:, at] = sums[:, named]
+        if new.any():
+            self._append(Rows(keys[new], sums[:, new]))
+
+    def _append(self, rows: Rows) -> None:
+        """Appends rows whose keys are in no level."""
+        levels = self._levels
+        while levels and len(levels[-1].rows.keys) < max(
+            MIN_NEW_ROWS, LEVEL_RATIO * len(rows.keys)
+        ):
+            rows = _merged(levels.pop().rows, rows)
+        levels.append(Level.of(rows))
 
 
 def reversed_keys(keys: U64) -> U64:
@@ -166,14 +187,8 @@ def _merged(old: Rows, new: Rows) -> Rows:
     return Rows(keys, sums)
 
 
-def _add_to(rows: Rows, keys: U64, terms: F64) -> Mask:
-    """Adds the terms whose key has a row, in place. (m,) the terms whose key has none."""
-    if not len(rows.keys):
-        return np.ones(len(keys), np.bool_)
+def _places(rows: Rows, keys: U64) -> tuple[I64, I64]:
+    """Which of these keys have a row, and its place."""
     at = np.minimum(np.searchsorted(rows.keys, keys), len(rows.keys) - 1)
-    there = rows.keys[at] == keys
-    at = at[there]
-    for column, term in zip(rows.sums, terms, strict=True):
-        column[at] += term[there]
-    missing: Mask = ~there
-    return missing
+    named = np.flatnonzero(rows.keys[at] == keys)
+    return named, at[named]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.aggregates.decay import Landmark
+from models.aggregates.decay import Landmark, Times
 from models.arrays import F64, I64, Mask
 from schemas.actions import WEIGHT
 from schemas.state.facts import BACK, Actions
@@ -38,6 +38,11 @@ class Popularity:
         self.sums *= factors
         return factors
 
+    def moves(self, time: Times) -> Any:
+        """Whether a fact of time `time` (s), or of each of these, moves a landmark."""
+        moved = [landmark.moves(time) for landmark in self.landmarks]
+        return np.logical_or.reduce(moved)
+
     def terms(self, facts: Actions) -> F64:
         """(n, windows) what each fact adds; one that takes back subtracts as much."""
         return self.terms_of(facts.action, facts.time, facts.flags & BACK != 0)
@@ -48,10 +53,19 @@ class Popularity:
         return np.stack([mark.terms(gain, at) for mark in self.landmarks], axis=1)
 
     def add(self, number: I64, terms: F64, numbers: int) -> None:
-        """Adds terms to the rows of `number` (n,); `numbers`: how many rows exist now."""
+        """Adds terms to the rows of `number` (n,), one after the other; `numbers`: how many rows exist now.
+
+        A row's terms are added to it in their order, so the sums are the same however these calls are cut.
+        """
         if numbers > len(self.sums):
             grown = np.zeros((max(numbers, 2 * len(self.sums)), len(WINDOWS)))
             grown[: len(self.sums)] = self.sums
             self.sums = grown
-        for column in range(len(WINDOWS)):
-            self.sums[:, column] += np.bincount(number, terms[:, column], minlength=len(self.sums))
+        if not len(number):
+            return
+        named, which = np.unique(number, return_inverse=True)
+        rows = self.sums[named]
+        place = np.concatenate([np.arange(len(named)), which])
+        for column, term in zip(rows.T, terms.T, strict=True):
+            column[:] = np.bincount(place, np.concatenate([column, term]), len(named))
+        self.sums[named] = rows

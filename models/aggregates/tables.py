@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.aggregates.arms import Arms
+from models.aggregates.changed_rows import ChangedRows, split_rows
 from models.aggregates.covisit import Pairs
 from models.aggregates.due_lists import DueLists
 from models.aggregates.moments import Moments
@@ -18,7 +19,7 @@ from models.aggregates.numbers import DenseNumbers
 from models.aggregates.popularity import Popularity
 from models.aggregates.waiting import LIMITS, Counted, Limits, WaitingFacts
 from models.aggregates.waiting_form import dump_waiting, load_waiting
-from models.arrays import F64
+from models.arrays import F64, I64
 from schemas.errors import FreshetError
 from schemas.state import facts, tables
 from schemas.state.counting import BUILT_IN, Counting
@@ -32,6 +33,7 @@ UPGRADES: Final[Upgrades[Mapping[str, NDArray[Any]]]] = {}
 no upgrade, as its sums of pairs do not say which action came first, and version 5 was in no release."""
 MAX_PENDING_ARM_FACTS: Final = 1 << 17
 """Facts of arms wait, to be added together: so an arm with many of them is updated once."""
+POPULARITY_BYTES: Final = tables.POPULARITY.itemsize * len(tables.WINDOWS)
 
 
 class Hole(FreshetError):
@@ -52,7 +54,7 @@ class Tables:
         self.money = Money()
         self._unsettled: tuple[list[facts.Arms], list[facts.Moments]] = ([], [])
         self._facts = 0  # of arms, that wait
-        self._dirty_items: set[int] = set()
+        self._changed_sums, self._changed_lists = ChangedRows(), ChangedRows()
         self._due = DueLists()
         self._whole = True  # a first publication
         self._rescaled = False
@@ -91,6 +93,37 @@ class Tables:
         self._settle()
         return self._moments
 
+    def apply_stored(self, partition: int, values: Sequence[bytes]) -> None:
+        """As `apply` of each of these entries as stored, with the same bytes of a publication, and the time
+        of one: what lies between two moves of a landmark is added at once. Errors: `Hole`, ValueError."""
+        at = 0
+        while at < len(values):
+            found = facts.decode_run(values[at:])
+            if found is None:
+                self.apply(partition, facts.decode(values[at]))
+                at += 1
+                continue
+            alike = self._alike(partition, *found)
+            if alike == len(values) - at:
+                self.apply(partition, found[0])
+            elif alike:
+                self.apply_stored(partition, values[at : at + alike])
+            else:
+                self.apply(partition, facts.decode(values[at]))
+                alike = 1
+            at += alike
+
+    def _alike(self, partition: int, run: Delta, nexts: I64) -> int:
+        """How many of the entries at the start of a run move no landmark. `nexts` (n,): `next` of each."""
+        position = self.positions[partition]
+        time = facts.since(run, position).actions.time if run.first < position else run.actions.time
+        if not len(time) or not self.popularity.moves(float(time.max())):
+            return len(nexts)
+        moves = np.flatnonzero(self.popularity.moves(run.actions.time.astype(np.float64)))
+        later = run.first + run.actions.delta[moves].astype(np.int64) >= position
+        first = run.first + int(run.actions.delta[moves[later][0]])
+        return int(np.searchsorted(nexts, first, side="right"))
+
     def _settle(self) -> None:
         """Adds the facts that wait."""
         arms, moments = self._unsettled
@@ -111,15 +144,19 @@ class Tables:
             self._count(counted, terms)
 
     def _count(self, counted: Counted, terms: F64) -> None:
-        items, pairs = len(self.items), counted.pairs
-        self.popularity.add(counted.item, terms[counted.facts], items)
+        pairs, number, added = counted.pairs, counted.item, terms[counted.facts]
         if len(counted.rows):
-            self.popularity.add(counted.rows, counted.sums, items)
+            order = np.argsort(
+                np.concatenate([2 * counted.facts, 2 * counted.after + 1]), kind="stable"
+            )
+            number = np.concatenate([number, counted.rows])[order]
+            added = np.concatenate([added, counted.sums])[order]
+        self.popularity.add(number, added, len(self.items))
         within = pairs.lag & facts.SAME_SESSION != 0
         lag = pairs.lag & np.uint8(facts.LAG)
         changed = self.pairs.add(pairs.partner, pairs.item, lag, within, pairs.time)
-        for numbers in (np.unique(counted.item), counted.rows, changed):
-            self._dirty_items.update(numbers.tolist())
+        self._changed_sums.add(number)
+        self._changed_lists.add(changed)
 
     def meta(self, version: int) -> tables.Meta:
         return tables.Meta(
@@ -139,31 +176,31 @@ class Tables:
         """The rows changed since the last publication; all popularity after a landmark moved. `counting`: of
         the lists of neighbours; where it is another one than before, those that did not change follow, some
         with each version, and `lists_waiting` says how many are left."""
-        whole = self._whole
-        if whole:
-            self._dirty_items = set(range(len(self.items)))
+        whole, hashes = self._whole, self.items.hashes
         rescaled = whole or self._rescaled
         self._whole = self._rescaled = False
-        items, hashes = sorted(self._dirty_items), self.items.hashes
+        changed = np.arange(len(self.items)) if whole else self._changed_lists.rows()
         self._due.switch(counting.pairs, len(self.items))
-        listed = self._due.take(self._dirty_items, whole=whole)
-        lists = self.pairs.neighbours(np.array(listed, np.int64), hashes, counting.pairs)
+        listed = self._due.take(changed, whole=whole)
+        lists = self.pairs.neighbours(listed, hashes, counting.pairs)
         # pairs have a landmark of their own: a move of one of popularity changes no list of them
-        popular = range(len(self.items)) if rescaled else items
+        popular = np.arange(len(self.items)) if rescaled else self._changed_sums.rows()
+        rows = split_rows(self.popularity.sums[popular].tobytes(), POPULARITY_BYTES)
         published = tables.Published(
             meta=self.meta(version),
-            neighbours={int(hashes[n]): its for n, its in zip(listed, lists, strict=True)},
-            popularity={int(hashes[n]): self.popularity.sums[n].tobytes() for n in popular},
+            neighbours=dict(zip(hashes[listed].tolist(), lists, strict=True)),
+            popularity=dict(zip(hashes[popular].tolist(), rows, strict=True)),
             arms=self.arms.publish(whole=whole),
             experiments=self.moments.publish(whole=whole),
         )
-        self._dirty_items.clear()
+        self._changed_sums.clear()
+        self._changed_lists.clear()
         return published
 
     @property
     def changed(self) -> bool:
-        dirty = bool(self._dirty_items)
-        return dirty or self.arms.changed or self.moments.changed or self.money.changed
+        rows = bool(self._changed_sums) or bool(self._changed_lists)
+        return rows or self.arms.changed or self.moments.changed or self.money.changed
 
     def dump(self) -> bytes:
         """The whole value, as `load` takes it."""

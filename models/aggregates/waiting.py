@@ -17,10 +17,11 @@ from models.aggregates.numbers import DenseNumbers
 from models.aggregates.popularity import Popularity
 from models.aggregates.waiting_day import WaitingDay
 from models.aggregates.waiting_log import COUNTS
-from models.aggregates.waiting_pairs import LISTED, NO_PAIRS, PairFacts, joined
+from models.aggregates.waiting_pairs import LISTED, NO_PAIRS, PairFacts, in_order, joined
 from models.aggregates.waiting_steps import steps
 from models.arrays import F64, I64, U64, Mask
 from schemas.state.facts import BACK, IMPORTED, Actions, Delta
+from schemas.state.tables import WINDOWS
 
 
 class Limits(NamedTuple):
@@ -36,14 +37,18 @@ LIMITS: Final = Limits()
 
 
 class Counted(NamedTuple):
-    """What counts from an entry on: its facts at `facts` (n,) and their items' dense numbers, rows of sums by
-    dense number, and pairs."""
+    """What counts from an entry on: its facts at `facts` (n,) and their items' dense numbers, and pairs in
+    the order of the log. `rows`: sums that waited, by dense number, until the fact at `after`."""
 
     facts: I64
     item: I64
     rows: I64
     sums: F64
+    after: I64
     pairs: PairFacts
+
+
+_NO_ROWS: Final = (np.empty(0, np.int64), np.empty((0, len(WINDOWS))), np.empty(0, np.int64))
 
 
 class WaitingFacts:
@@ -118,7 +123,6 @@ class WaitingFacts:
                 self._take_back(partition, item, time, action)
             else:
                 self._wait(partition, actions, of, pairs, (owner, ids, which, number, valid))
-        rows, sums, released = self._release(partition, ids[fresh], numbers[fresh])
         counted = PairFacts(
             number[: len(item)][owner[both]],
             number[len(item) :][both],
@@ -126,7 +130,15 @@ class WaitingFacts:
             actions.lag[pairs][both],
         )
         facts = np.flatnonzero(items)
-        return Counted(facts + of.start, number[facts], rows, sums, joined(counted, released))
+        found = Counted(facts + of.start, number[facts], *_NO_ROWS, counted)
+        if fresh.any():
+            rows, sums, released = self._release(partition, ids[fresh], numbers[fresh])
+            listed = (numbers[fresh], since[fresh])
+            after = of.start + _since(*listed, rows)
+            of_pairs = np.maximum(_since(*listed, released.item), _since(*listed, released.partner))
+            both_pairs = in_order(counted, owner[both], released, of_pairs)
+            found = found._replace(rows=rows, sums=sums, after=after, pairs=both_pairs)
+        return found
 
     def _wait(
         self,
@@ -180,7 +192,7 @@ class WaitingFacts:
         self.listed.mark(partition, numbers)
         rows, sums, released = self._release(partition, ids, numbers)
         none = np.empty(0, np.int64)
-        return Counted(none, none, rows, sums, released)
+        return Counted(none, none, rows, sums, np.zeros(len(rows), np.int64), released)
 
     def _release(self, partition: int, ids: U64, numbers: I64) -> tuple[I64, F64, PairFacts]:
         """What waits no longer since these items are listed."""
@@ -195,7 +207,7 @@ class WaitingFacts:
             sums.append(held)
             released.append(pairs)
         if not rows:
-            return np.empty(0, np.int64), np.empty((0, 0)), NO_PAIRS
+            return *_NO_ROWS[:2], NO_PAIRS
         return np.concatenate(rows), np.concatenate(sums), joined(*released)
 
     def _advance(self, partition: int, day: int) -> None:
@@ -206,3 +218,12 @@ class WaitingFacts:
         self.newest[partition] = day
         for old in [each for each in days if day - each > self.limits.days]:
             del days[old]
+
+
+def _since(listed: I64, since: I64, numbers: I64) -> I64:
+    """(n,) the fact that listed each of these dense numbers, of `listed` (m,) that are all different; -1 of
+    those that were listed before."""
+    order = np.argsort(listed)
+    at = np.minimum(np.searchsorted(listed, numbers, sorter=order), len(listed) - 1)
+    at = order[at]
+    return np.where(listed[at] == numbers, since[at], -1)

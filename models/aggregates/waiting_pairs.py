@@ -36,6 +36,16 @@ def joined(*facts: PairFacts) -> PairFacts:
     return PairFacts(*map(np.concatenate, zip(*some, strict=True)))
 
 
+def in_order(counted: PairFacts, owner: I64, released: PairFacts, after: I64) -> PairFacts:
+    """Both, in the order of the log: `owner` is the fact of each pair that counts at once, `after` the fact
+    with which each other waits no longer."""
+    if not len(released.item):
+        return counted
+    order = np.argsort(np.concatenate([2 * owner, 2 * after + 1]), kind="stable")
+    both = joined(counted, released)
+    return PairFacts(both.item[order], both.partner[order], both.time[order], both.lag[order])
+
+
 def dense_numbers(codes: Codes, numbers: I64) -> I64:
     """(n,) the dense numbers of items in pairs, -1 of those that are not listed."""
     listed = codes >= LISTED

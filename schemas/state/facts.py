@@ -11,6 +11,7 @@ offset - first. Pairs are in the order of their actions.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -162,6 +163,11 @@ _HEADER: Final = np.dtype(
     [("version", "<u2"), ("first", "<i8"), ("next", "<i8"), ("rows", "<u4", (len(_SECTIONS),))]
 )
 _PACKED_HEADER: Final = struct.Struct(f"<Hqq{len(_SECTIONS)}I")
+_ROW_BYTES: Final = np.array(
+    [sum(np.dtype(dtype).itemsize * width for _, dtype, width in its) for its in _SECTIONS]
+)
+"""(sections,) bytes of a row."""
+_MAX_DELTA: Final = 2**32 - 1
 
 
 def _empty(columns: _Columns) -> list[NDArray[Any]]:
@@ -239,10 +245,14 @@ def decode(value: bytes) -> Delta:
             at += column.nbytes
     if at != len(value):
         raise ValueError("the entry of the delta log is longer than its header says")
+    return _delta(int(header["first"]), int(header["next"]), sections)
+
+
+def _delta(first: int, next_: int, sections: list[list[NDArray[Any]]]) -> Delta:
     actions, pairs, arms, moments, money, days, listings = sections
     return Delta(
-        int(header["first"]),
-        int(header["next"]),
+        first,
+        next_,
         Actions(*actions, *pairs),
         Arms(*arms),
         Moments(*moments),
@@ -250,6 +260,34 @@ def decode(value: bytes) -> Delta:
         Days(*days),
         Listings(*listings),
     )
+
+
+def decode_run(values: Sequence[bytes]) -> tuple[Delta, NDArray[np.int64]] | None:
+    """Entries that follow one another as one, and (n,) the `next` of each. None where one does not begin
+    where the one before nexts, or cannot be decoded: `decode` says why."""
+    heads = b"".join([value[: _HEADER.itemsize] for value in values])
+    if not values or len(heads) != len(values) * _HEADER.itemsize:
+        return None
+    header = np.frombuffer(heads, _HEADER)
+    rows, first, nexts = header["rows"].astype(np.int64), header["first"], header["next"]
+    sizes = _HEADER.itemsize + rows @ _ROW_BYTES
+    lengths = np.fromiter(map(len, values), np.int64, len(values))
+    chained = (first[1:] == nexts[:-1]).all() and (header["version"] == VERSION).all()
+    if not chained or (sizes != lengths).any() or nexts[-1] - first[0] > _MAX_DELTA:
+        return None
+    at, sections = np.full(len(values), _HEADER.itemsize), list[list[NDArray[Any]]]()
+    for columns, count in zip(_SECTIONS, rows.T, strict=True):
+        sections.append([])
+        some = count.any()
+        for name, dtype, width in columns:
+            stop = at + count * (np.dtype(dtype).itemsize * width) if some else at
+            cuts = zip(values, at.tolist(), stop.tolist(), strict=True) if some else ()
+            column = np.frombuffer(b"".join([value[i:j] for value, i, j in cuts]), dtype)
+            if name == "delta" and some:
+                column = column + np.repeat(first - first[0], count).astype(np.uint32)
+            sections[-1].append(column if width == 1 else column.reshape(-1, width))
+            at = stop
+    return _delta(int(first[0]), int(nexts[-1]), sections), nexts.astype(np.int64)
 
 
 def where(actions: Actions, keep: NDArray[np.bool_]) -> Actions:
