@@ -14,11 +14,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.aggregates.changed_rows import split_rows
 from schemas.identity import category_hash, item_hash
 from schemas.state.facts import ATTRIBUTION, STATES
 from schemas.state.facts import Arms as Facts
-from schemas.state.tables import ARM, ARM_KEY
+from schemas.state.tables import ARM, ARM_KEY, split
 
 SERVED, CLICKED = STATES.index("served"), STATES.index("clicked")
 REVERSIBLE: Final = np.isin(np.array(STATES), list(ATTRIBUTION.values()))
@@ -149,9 +148,7 @@ class Arms:
         at = np.fromiter(numbers, np.intp, len(numbers))
         self._dirty.clear()
         keys, rows = self._keys[at].tobytes(), self._rows[at].tobytes()
-        return dict(
-            zip(split_rows(keys, ARM_KEY.itemsize), split_rows(rows, ARM.itemsize), strict=True)
-        )
+        return dict(zip(split(keys, ARM_KEY.itemsize), split(rows, ARM.itemsize), strict=True))
 
     def dump(self) -> dict[str, NDArray[Any]]:
         held = len(self)
@@ -165,9 +162,7 @@ class Arms:
     def load(cls, held: Mapping[str, NDArray[Any]]) -> Arms:
         arms = cls()
         arms._keys, arms._rows, arms._early = held["keys"], held["rows"], held["early"]
-        arms._of = {
-            key: n for n, key in enumerate(split_rows(arms._keys.tobytes(), ARM_KEY.itemsize))
-        }
+        arms._of = {key: n for n, key in enumerate(split(arms._keys.tobytes(), ARM_KEY.itemsize))}
         return arms
 
     def _valid(self, facts: Facts) -> NDArray[np.intp]:
@@ -189,7 +184,7 @@ class Arms:
     def _numbers(self, keys: ArmKeys) -> NDArray[np.intp]:
         """Dense numbers of distinct keys; new ones get the next."""
         existing = len(self._of)
-        named = split_rows(keys.tobytes(), ARM_KEY.itemsize)
+        named = split(keys.tobytes(), ARM_KEY.itemsize)
         numbers = np.array([self._of.setdefault(key, len(self._of)) for key in named], np.intp)
         if len(self._of) > len(self._rows):
             room = max(len(self._of), 2 * len(self._rows))

@@ -1,4 +1,4 @@
-"""Which rows of a table changed since the last publication, and rows as published."""
+"""Which rows of a table changed since the last publication."""
 
 from __future__ import annotations
 
@@ -39,8 +39,3 @@ class ChangedRows:
 
     def clear(self) -> None:
         self._named, self._count = [], 0
-
-
-def split_rows(data: bytes, size: int) -> list[bytes]:
-    """Rows of `size` bytes each."""
-    return [data[at : at + size] for at in range(0, len(data), size)]

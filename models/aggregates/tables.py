@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.aggregates.arms import Arms
-from models.aggregates.changed_rows import ChangedRows, split_rows
+from models.aggregates.changed_rows import ChangedRows
 from models.aggregates.covisit import Pairs
 from models.aggregates.due_lists import DueLists
 from models.aggregates.moments import Moments
@@ -185,7 +185,7 @@ class Tables:
         lists = self.pairs.neighbours(listed, hashes, counting.pairs)
         # pairs have a landmark of their own: a move of one of popularity changes no list of them
         popular = np.arange(len(self.items)) if rescaled else self._changed_sums.rows()
-        rows = split_rows(self.popularity.sums[popular].tobytes(), POPULARITY_BYTES)
+        rows = tables.split(self.popularity.sums[popular].tobytes(), POPULARITY_BYTES)
         published = tables.Published(
             meta=self.meta(version),
             neighbours=dict(zip(hashes[listed].tolist(), lists, strict=True)),

@@ -1,12 +1,14 @@
 """The tables that the roll-up publishes and serving reads: neighbours, popularity, arms, experiments.
 
 A reader loads the hashes and `Meta` in one MULTI, then follows the stream `tb:{tables}:log` from
-`Meta.version`; the id of an entry is ``<version>-0``. A value is never a difference, so a reader may apply
-it twice.
+`Meta.version`; the id of an entry is ``<version>-0``. An entry names the rows that changed, and the hashes
+have them: the reader takes the rows and `Meta` in one MULTI, and reads on where that is a later version. A
+value is never a difference, so a reader may apply it twice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, Literal
 
 import msgspec
@@ -104,7 +106,7 @@ class Meta(msgspec.Struct, kw_only=True):
 
 
 class Published(msgspec.Struct, kw_only=True):
-    """One entry of the stream: what changed since the version before."""
+    """What changed since the version before, as the hashes have it."""
 
     meta: Meta
     neighbours: dict[int, bytes]
@@ -115,9 +117,55 @@ class Published(msgspec.Struct, kw_only=True):
     """`MOMENTS_KEY` -> rows of `MOMENTS`."""
 
 
+ITEM_KEY: Final = np.dtype("<u8")
+"""The key of a row of popularity or of a list of neighbours: the item's hash."""
+
+
+class Changed(msgspec.Struct, kw_only=True):
+    """One entry of the stream: the keys of the rows that changed since the version before, those of one hash
+    one after the other."""
+
+    version: int
+    neighbours: bytes = b""
+    popularity: bytes = b""
+    arms: bytes = b""
+    experiments: bytes = b""
+
+    @classmethod
+    def of(cls, published: Published) -> Changed:
+        return cls(
+            version=published.meta.version,
+            neighbours=item_keys(published.neighbours),
+            popularity=item_keys(published.popularity),
+            arms=b"".join(published.arms),
+            experiments=b"".join(published.experiments),
+        )
+
+    def keys(self) -> list[list[bytes]]:
+        """Of each of `HASHES` the keys, in their order."""
+        return [
+            split(getattr(self, name), size) for name, size in zip(HASHES, KEY_BYTES, strict=True)
+        ]
+
+
+HASHES: Final = ("neighbours", "popularity", "arms", "experiments")
+"""Fields of `schemas.keys.TablesKeys`: the hashes of rows."""
+KEY_BYTES: Final = tuple(it.itemsize for it in (ITEM_KEY, ITEM_KEY, ARM_KEY, MOMENTS_KEY))
+
+
+def item_keys(items: Collection[int]) -> bytes:
+    """The keys of these items, one after the other."""
+    return np.fromiter(items, ITEM_KEY, len(items)).tobytes()
+
+
+def split(data: bytes, size: int) -> list[bytes]:
+    """Pieces of `size` bytes each."""
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
 FIELD: Final = b"v"
 META_DECODER: Final = msgspec.msgpack.Decoder(Meta)
-DECODER: Final = msgspec.msgpack.Decoder(Published)
+DECODER: Final = msgspec.msgpack.Decoder(Changed)
 ENCODER: Final = msgspec.msgpack.Encoder()
 
 

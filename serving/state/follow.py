@@ -97,7 +97,7 @@ class Follower(Background):
         await self.check_gaps()
         self._last_heard = time.monotonic()
         for stream, raw in reply:
-            entries: list[StreamEntry] = [(_parse_id(name), fields) for name, fields in raw]
+            entries = parsed([(stream, raw)])
             await self.apply(stream, entries)
             self.last_ids[stream] = entries[-1][0]
 
@@ -128,6 +128,11 @@ async def _xread(client: Any, after: dict[Any, Any]) -> list[Any]:
     if not entries:
         await asyncio.sleep(CLUSTER_POLL_SECONDS)
     return entries
+
+
+def parsed(reply: Any) -> list[StreamEntry]:
+    """The entries in the reply to an XREAD of one stream."""
+    return [(_parse_id(name), fields) for _, raw in reply for name, fields in raw]
 
 
 def last_id(reply: Any) -> StreamId:

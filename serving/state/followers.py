@@ -16,7 +16,14 @@ from schemas.identity import partition_of
 from schemas.items import Item
 from schemas.keys import Keyspace
 from schemas.state import tables
-from serving.state.follow import Follower, Gap, StreamEntry, last_id
+from serving.state.follow import (
+    MAX_ENTRIES_PER_READ,
+    Follower,
+    Gap,
+    StreamEntry,
+    last_id,
+    parsed,
+)
 from serving.state.generation import Generation
 from serving.world.index import ContentIndex
 from serving.world.placements import Control
@@ -133,14 +140,50 @@ class TablesFollower(Follower):
         self._generation.tables = self._loaded_generation
 
     async def apply(self, stream: bytes, entries: list[StreamEntry]) -> None:
+        """Becomes the version that was published last: it may be later than that of the last entry."""
+        named: list[dict[bytes, None]] = [{} for _ in tables.HASHES]
+        version = self._name(named, self.tables.meta.version, entries)
+        while version > self.tables.meta.version:
+            meta, rows = await self._rows(named)
+            if meta.version == version:
+                neighbours, popularity, arms, experiments = rows
+                located = await self._locate(_by_hash(neighbours))
+                self.tables.install(meta, located, _by_hash(popularity), arms, experiments)
+                return
+            more = await self.redis.xread({stream: b"%d-0" % version}, count=MAX_ENTRIES_PER_READ)
+            before, version = version, self._name(named, version, parsed(more))
+            if version == before:
+                raise Gap
+
+    def _name(
+        self, named: list[dict[bytes, None]], version: int, entries: list[StreamEntry]
+    ) -> int:
+        """Adds the keys of what changed after `version`. The version of the last entry. Errors: `Gap`."""
         for _, fields in entries:
             change = tables.DECODER.decode(fields[tables.FIELD])
-            if change.meta.version != self.tables.meta.version + 1:
+            if change.version > version + 1:
                 raise Gap
-            locate = await self._locate(change.neighbours)
-            self.tables.install(
-                change.meta, locate, change.popularity, change.arms, change.experiments
-            )
+            if change.version == version + 1:
+                version = change.version
+                for mine, keys in zip(named, change.keys(), strict=True):
+                    mine.update(dict.fromkeys(keys))
+        return version
+
+    async def _rows(
+        self, named: list[dict[bytes, None]]
+    ) -> tuple[tables.Meta, list[dict[bytes, bytes]]]:
+        """The rows of these keys, and the version that they are of. Errors: `Gap` where one is gone."""
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.get(self._keys.meta)
+            for name, keys in zip(tables.HASHES, named, strict=True):
+                if keys:
+                    pipe.execute_command("HMGET", getattr(self._keys, name), *keys)
+            held, *replies = await pipe.execute()
+        if not held or any(None in reply for reply in replies):
+            raise Gap
+        found = iter(replies)
+        rows = [dict(zip(keys, next(found), strict=True)) if keys else {} for keys in named]
+        return tables.META_DECODER.decode(held), rows
 
     async def _locate(self, neighbours: dict[int, bytes]) -> Located:
         """As `Tables.locate`, `ITEMS_PER_YIELD` at a time: reads are served in between."""

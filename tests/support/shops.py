@@ -104,7 +104,9 @@ class Shop(NamedTuple):
                     pipe.hset(key, mapping={n.to_bytes(8, "little"): v for n, v in rows.items()})
             pipe.set(PLAIN.tables().meta, tables.ENCODER.encode(meta))
             pipe.xadd(
-                PLAIN.tables().changes, {"v": tables.ENCODER.encode(change)}, id=f"{version}-0"
+                PLAIN.tables().changes,
+                {"v": tables.ENCODER.encode(tables.Changed.of(change))},
+                id=f"{version}-0",
             )
             pipe.execute()
 

@@ -95,17 +95,15 @@ def test_arms_and_moments_are_published_with_the_tables(client: Any) -> None:
     assert rows["units"].tolist() == [1, 1]
     assert sorted(rows["sums"].tolist()) == [[2, 0, 0, 0, 0, 0], [2, 0, 1, 1, 0, 0]]
     ((_, fields),) = client.xrange(PLAIN.tables().changes)
-    change = tables.DECODER.decode(fields[tables.FIELD])
-    assert (change.arms, change.experiments) == (
-        client.hgetall(PLAIN.tables().arms),
-        client.hgetall(PLAIN.tables().experiments),
-    )
-    assert change.meta.published_at > 0
+    *_, arms, experiments = tables.DECODER.decode(fields[tables.FIELD]).keys()
+    assert set(arms) == client.hgetall(PLAIN.tables().arms).keys()
+    assert set(experiments) == client.hgetall(PLAIN.tables().experiments).keys()
+    assert tables.META_DECODER.decode(client.get(PLAIN.tables().meta)).published_at > 0
     append(client, 0, entry(0, ["i9"], "served"))
     rollup.read()
     rollup.publish()
     change = tables.DECODER.decode(client.xrevrange(PLAIN.tables().changes)[0][1][tables.FIELD])
-    assert (set(change.arms), change.experiments) == ({arm_key("home", "i9")}, {})
+    assert change.keys()[2:] == [[arm_key("home", "i9")], []]
 
 
 def test_a_roll_up_that_is_killed_anywhere_publishes_the_same_arms(client: Any) -> None:
