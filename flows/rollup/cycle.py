@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from flows.kit.metrics import FlowMetrics
 from flows.rollup.marks import Marks
@@ -13,6 +13,9 @@ from infra.settings import Settings
 
 if TYPE_CHECKING:
     from flows.rollup.tables import Rollup
+
+IDLE_SECONDS: Final = 10.0
+"""An idle roll-up makes a step so often: what was lost of marks and readouts is sent again."""
 
 
 class Cycle:
@@ -31,16 +34,20 @@ class Cycle:
         self._marks = marks
         self._settings = settings
         self._stored, self._dirty = time.monotonic(), False
+        self._published = False
         self._ignored: Counter[str] = Counter()
         self._over_limit = list(rollup.tables.waiting.over_limit)
 
     def step(self) -> float:
-        """Reads and publishes, and stores where it is due. Returns the seconds until the next step."""
+        """Reads and publishes, and stores where it is due. Returns the seconds until the next step at the
+        earliest: meanwhile entries gather, and a look adds all of them at once.
+        """
         begun, every = time.monotonic(), self._settings.rollup_seconds
         self._metrics.seen()
         self._rollup.catch_up(every)
         read = time.monotonic()
-        if self._rollup.publish():
+        self._published = self._rollup.publish()
+        if self._published:
             self._dirty = True
             self._metrics.published(time.monotonic() - read)
         self._send_readouts()
@@ -50,6 +57,18 @@ class Cycle:
         if self._dirty and time.monotonic() - self._stored >= self._settings.base_seconds:
             self._store()
         return max(0.0, every - (time.monotonic() - begun))
+
+    @property
+    def idle_seconds(self) -> float:
+        """So long after a step the next one may come where nothing happens."""
+        meta, due = self._rollup.published, [IDLE_SECONDS]
+        if self._published:  # its readouts may be due only later
+            due.append(self._settings.readout_seconds)
+        if self._dirty:
+            due.append(self._stored + self._settings.base_seconds - time.monotonic())
+        if meta is not None and meta.lists_waiting:
+            due.append(0.0)
+        return min(due)
 
     def finish(self) -> None:
         """Sends the last readouts, and stores the base."""

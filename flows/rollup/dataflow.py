@@ -1,6 +1,6 @@
 """`rollup`: adds up the partitions' facts, and publishes the tables that readers use.
 
-delta logs ─ apply ─ publish (tables, a new version) ─ readouts ─ marks ─ store (base, positions) ─ trim
+delta logs ─ wait ─ apply ─ publish (tables, a version) ─ readouts ─ marks ─ store (base, positions) ─ trim
 
 It reads the streams that `people` writes with its commits, so it is no Kafka dataflow: its log is in Redis,
 and its fence is the vector of positions in its base.
@@ -19,6 +19,7 @@ from flows.rollup.cycle import Cycle
 from flows.rollup.marks import Marks
 from flows.rollup.readouts import Readouts
 from flows.rollup.tables import Overtaken, Rollup
+from flows.rollup.wake import Wake
 from infra import heartbeat
 from infra.settings import Settings
 from infra.store import redis_client
@@ -45,9 +46,11 @@ def _run(settings: Settings, with_readouts: bool, generation: int, stop: threadi
                 readouts = opened.enter_context(closing(Readouts(settings, client)))
                 marks = opened.enter_context(closing(Marks(settings, client)))
             cycle = Cycle(rollup, readouts, metrics, settings, marks)
+            wake = Wake(client, settings, rollup, marks, metrics)
             opened.enter_context(metrics.exposed())
             opened.enter_context(metrics.counting_failures(fenced=Overtaken))
             opened.enter_context(heartbeat.watched_loop())
             while not stop.is_set():
                 stop.wait(cycle.step())
+                wake.wait(stop, cycle.idle_seconds)
             cycle.finish()

@@ -65,6 +65,11 @@ class Marks:
             tables.catalogue_positions = list(self._positions or [])
         return sent
 
+    def places(self) -> dict[bytes, bytes]:
+        """Stream of the catalogue's changes -> id of the last entry read."""
+        positions = enumerate(self._positions or [])
+        return {self._keys.item_changes(p): b"%d-%d" % position for p, position in positions}
+
     def close(self, seconds: float = 1.0) -> None:
         self.sender.close(seconds)
 

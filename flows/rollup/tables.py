@@ -91,12 +91,12 @@ class Rollup:
     def _read_logs(self) -> list[Any]:
         """By partition, the reply of XREAD of its delta log."""
         with self._redis.pipeline(transaction=False) as pipe:
-            for log, position in self._places().items():
+            for log, position in self.places().items():
                 pipe.xread({log: position}, count=MAX_ENTRIES_PER_LOG)
             replies: list[Any] = pipe.execute()
         return replies
 
-    def _places(self) -> dict[bytes, bytes]:
+    def places(self) -> dict[bytes, bytes]:
         """Delta log -> the last id read."""
         positions = enumerate(self.tables.positions)
         return {self._keyspace.deltas(p): b"%d-0" % position for p, position in positions}
