@@ -134,6 +134,11 @@ def test_a_half_made_environment_is_completed(
         subprocess.run([python, "-c", "import tiny; assert tiny.here"], check=False).returncode == 0
     )
     assert "up to date" in make(tree, environment).stdout
+    (tree / "models" / "room").mkdir(parents=True)
+    (tree / "models" / "room" / "loop.c").touch()  # a kernel of before is not of these sources
+    done = make(tree, environment)
+    assert (done.returncode, "up to date" in done.stdout) == (0, False), done.stderr
+    assert "up to date" in make(tree, environment).stdout
 
 
 @pytest.mark.check

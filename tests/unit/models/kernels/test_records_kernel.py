@@ -138,7 +138,7 @@ def assert_equal(found: RecordColumns, wanted: RecordColumns) -> None:
         assert found.event(i) == wanted.event(i)
 
 
-@given(st.lists(st.tuples(VALUES, st.integers(-5, 5_000_000_000_000)), min_size=4, max_size=12))
+@given(st.lists(st.tuples(VALUES, st.integers(-5, 5_000_000_000_000)), min_size=3, max_size=8))
 def test_the_kernel_gives_the_columns_that_msgspec_gives(batch: list[tuple[Any, int]]) -> None:
     values, timestamps = [value for value, _ in batch], [time for _, time in batch]
     wanted = records.decode_by_msgspec(values, timestamps)
@@ -148,7 +148,7 @@ def test_the_kernel_gives_the_columns_that_msgspec_gives(batch: list[tuple[Any, 
         assert_equal(records.decode(values, timestamps, remembered), wanted)
 
 
-@given(st.lists(ACTIONS | SERVED, min_size=1, max_size=8))
+@given(st.lists(ACTIONS | SERVED, min_size=1, max_size=4))
 def test_plain_records_need_no_msgspec(batch: list[Any]) -> None:
     """Nothing is escaped in these; an integer is short, and a float has no exponent."""
     assert kernel is not None
