@@ -39,12 +39,12 @@ from schemas.state.write import StreamEntry, Write
 from schemas.times import DAY_MS
 from schemas.version import Upgrades
 
-VERSION: Final = 5
+VERSION: Final = 6
 """Of this fold: a change of what it stores needs a new version."""
-UPGRADES: Final[Upgrades[dict[bytes, bytes]]] = {}
+UPGRADES: Final[Upgrades[dict[bytes, bytes]]] = {5: dict}
 """Keys and values of a partition as an earlier version stored them -> as this version stores them
 (`schemas.version`; records with a version of their own are upgraded before). Empty: the log is folded
-again."""
+again. Of version 5 only the rows had another form."""
 LATE_MS: Final = 7 * DAY_MS
 """An action that arrives so long after it occurred does not enter the list of recent actions."""
 _xxh = xxhash.xxh3_64_intdigest

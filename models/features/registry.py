@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import counts, days, enter, ring, session
+from models.features import counts, days, enter, ring, session, stored
 from models.features.columns import Columns, Folded
 from models.features.overflow import Overflow
 from schemas.actions import RECENT
@@ -81,12 +81,10 @@ FEATURES: Final = (
     ),
 )
 
-VERSION: Final = 2
-UPGRADES: Final[Upgrades[bytes]] = {}
-"""Row as stored by the version before -> the same row in this version (`schemas.version`)."""
+VERSION: Final = 3
 _THIS: Final = VERSION.to_bytes(2, "little")
-_WRONG_SIZE: Final = (
-    "a person's row has the wrong size: fold the log again (freshet rebuild --from beginning)"
+_NO_ROW: Final = (
+    "what is stored is no row of a person: fold the log again (freshet rebuild --from beginning)"
 )
 LINKED: Final = 1
 """Bit of `flags`: this anonymous id was linked, so its actions belong to another person."""
@@ -109,11 +107,23 @@ def _layout() -> np.dtype[np.void]:
 
 
 ROW: Final = _layout()
-FIXED: Final = ROW.itemsize - ring.RING_SIZE * ring.ENTRY.itemsize
+_FORM: Final = stored.Form(ROW, VERSION)
 
 
 class ForeignRow(FreshetError, ValueError):
     """A stored row was written by code of another version, or is not a row."""
+
+
+def _of_version_2(blob: bytes) -> bytes:
+    """A row that is stored as it is in memory, without the empty slots of the ring."""
+    if not _FORM.fixed <= len(blob) <= ROW.itemsize:
+        raise ForeignRow(_NO_ROW)
+    row = np.frombuffer(_THIS + blob[2:].ljust(ROW.itemsize - 2, b"\0"), ROW)
+    return pack_rows(row)[0]
+
+
+UPGRADES: Final[Upgrades[bytes]] = {2: _of_version_2}
+"""Row as stored by the version before -> the same row in this version (`schemas.version`)."""
 
 
 def upgraded(blob: bytes) -> bytes:
@@ -124,38 +134,24 @@ def upgraded(blob: bytes) -> bytes:
 
 def read_rows(blobs: Sequence[bytes | None]) -> NDArray[np.void]:
     """(U,) the stored rows; zeros where there is none. Errors: `ForeignRow`."""
-    size, rows = ROW.itemsize, np.zeros(len(blobs), ROW)
-    room = rows.view(np.uint8).data
-    for number, blob in enumerate(blobs):
-        if blob is not None:
-            if blob[:2] != _THIS:
-                blob = upgraded(blob)
-            if not FIXED <= len(blob) <= size:
-                raise ForeignRow(_WRONG_SIZE)
-            room[number * size : number * size + len(blob)] = blob
+    given = [
+        b"" if blob is None else blob if blob[:2] == _THIS else upgraded(blob) for blob in blobs
+    ]
+    rows, read = _FORM.read(given)
+    if read < len(given):
+        raise ForeignRow(_NO_ROW)
     return rows
 
 
 def read_row(blob: bytes | None) -> np.void:
     """The stored row; zeros where there is none. Errors: `ForeignRow`."""
-    if blob is None:
-        empty: np.void = np.zeros(1, ROW)[0]
-        return empty
-    blob = upgraded(blob)
-    if not FIXED <= len(blob) <= ROW.itemsize:
-        raise ForeignRow(_WRONG_SIZE)
-    row: np.void = np.frombuffer(blob.ljust(ROW.itemsize, b"\0"), ROW)[0]
+    row: np.void = read_rows([blob])[0]
     return row
 
 
 def pack_rows(rows: NDArray[np.void]) -> list[bytes]:
-    """Each row's bytes without the empty slots of the ring."""
-    data, size, entry = rows.tobytes(), ROW.itemsize, ring.ENTRY.itemsize
-    used = FIXED + np.minimum(rows["n"], ring.RING_SIZE).astype(np.int64) * entry
-    return [
-        data[at : at + end]
-        for at, end in zip(range(0, len(data), size), used.tolist(), strict=True)
-    ]
+    """Each row as it is stored (`models.features.stored`)."""
+    return _FORM.pack(rows)
 
 
 def fold(

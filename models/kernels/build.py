@@ -34,6 +34,7 @@ SOURCES: Final = (
     "models/features/days.c",
     "models/features/enter.c",
     "models/features/session.c",
+    "models/features/stored.c",
     "models/features/window.c",
 )
 """From the root of the repository."""

@@ -26,7 +26,7 @@ from tests.support.http import Server, serving
 from tests.support.worlds import NOW
 
 OURS, FOREIGN = VERSION, VERSION + 1
-WHAT_IT_SAYS = f"is of version {FOREIGN}, this Freshet reads version {VERSION}"
+WHAT_IT_SAYS = f"is of version {FOREIGN}, this Freshet reads version {VERSION - 1} and {VERSION}"
 REMEDY = "freshet rebuild --from beginning"
 
 
