@@ -14,7 +14,11 @@ import pytest
 from models.kernels import VARIABLE, build, kernel, missing
 from tests.unit.test_house import ROOT
 
-TESTS: Final = ("tests/unit/models/kernels", "tests/unit/models/test_act.py")
+TESTS: Final = (
+    "tests/unit/models/kernels",
+    "tests/unit/models/test_act.py",
+    "tests/unit/models/test_stored_rows.py",
+)
 """Those that hold compiled functions against their definitions."""
 _FLAGS: Final = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 _OUT_OF_BOUNDS: Final = """
