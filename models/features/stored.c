@@ -9,20 +9,32 @@ enum form { PLAIN = 1, SECONDS = 2, PAIRED = 4 };
 /* What precedes the ring has `fixed` bytes, of which the first two are the version. */
 struct shape { int32_t size, fixed, n, version; };
 
-/* Distinct values in the order of their appearance, and the place of each among them in ascending order. */
-struct table { uint32_t value[RING_SIZE]; uint8_t place[RING_SIZE]; int n; };
+#define BUCKETS 128
+#define ROOM 64 /* for RING_SIZE values, and a number of them that compilers unroll */
+
+/* Distinct values in the order of their appearance, and the place of each among them in ascending order.
+   `bucket`: by hash, 1 + the index of a value. */
+struct table { uint32_t value[ROOM]; uint8_t place[RING_SIZE], bucket[BUCKETS]; int n; };
+
+static void begin(struct table *table) {
+    memset(table->value, 255, sizeof table->value);
+    memset(table->bucket, 0, sizeof table->bucket);
+    table->n = 0;
+}
 
 static uint8_t find(struct table *table, uint32_t value) {
-    int k = 0;
-    while (k < table->n && table->value[k] != value) k++;
-    if (k == table->n) table->value[table->n++] = value;
-    return (uint8_t)k;
+    uint32_t at = value * 0x9E3779B1u >> 25;
+    for (; table->bucket[at]; at = (at + 1) % BUCKETS)
+        if (table->value[table->bucket[at] - 1] == value) return (uint8_t)(table->bucket[at] - 1);
+    table->value[table->n] = value;
+    table->bucket[at] = (uint8_t)++table->n;
+    return (uint8_t)(table->n - 1);
 }
 
 static void order(struct table *table) {
     for (int k = 0; k < table->n; k++) {
-        int place = 0;
-        for (int j = 0; j < table->n; j++) place += table->value[j] < table->value[k];
+        uint32_t value = table->value[k], place = 0;
+        for (int j = 0; j < ROOM; j++) place += table->value[j] < value;
         table->place[k] = (uint8_t)place;
     }
 }
@@ -50,9 +62,11 @@ static uint8_t *pack(const uint8_t *row, const struct shape *shape, uint8_t *out
     const uint8_t *entry[RING_SIZE];
     uint8_t category[RING_SIZE], kind[RING_SIZE];
     int64_t before = 0;
-    struct table categories = {.n = 0}, kinds = {.n = 0};
+    struct table categories, kinds;
     int seconds = 1;
     store16(out, load16(row));
+    begin(&categories);
+    begin(&kinds);
     for (int k = 0; k < count; k++) {
         entry[k] = row + shape->fixed + (oldest + k) % RING_SIZE * ENTRY_SIZE;
         int ms = load16(entry[k] + 12);
@@ -71,13 +85,18 @@ static uint8_t *pack(const uint8_t *row, const struct shape *shape, uint8_t *out
     out[3] = (uint8_t)count, out[4] = (uint8_t)categories.n, out[5] = (uint8_t)kinds.n;
     uint8_t *mask = out + HEADER;
     int bits = shape->fixed - 2;
-    memset(mask, 0, (size_t)(bits + 7) / 8);
     out = mask + (bits + 7) / 8;
-    for (int k = 0; k < bits; k++) {
-        uint8_t byte = row[2 + k];
-        mask[k / 8] |= (uint8_t)((byte != 0) << k % 8);
-        *out = byte;
-        out += byte != 0;
+    for (int k = 0; k < bits; k += 8) {
+        int some = 0;
+        if (k + 8 > bits || load64(row + 2 + k)) {
+            for (int j = 0; j < 8 && k + j < bits; j++) {
+                uint8_t byte = row[2 + k + j];
+                some |= (byte != 0) << j;
+                *out = byte;
+                out += byte != 0;
+            }
+        }
+        mask[k / 8] = (uint8_t)some;
     }
     for (int k = 0; k < categories.n; k++) store32(out + 4 * categories.place[k], categories.value[k]);
     out += 4 * categories.n;
