@@ -85,6 +85,7 @@ def test_a_gap_is_passed_over() -> None:
         (log(2)[0][:-1] + b"\1", "not what its sum says"),
         (with_field(log(2)[0], "records", 3), "not what its length says|structure"),
     ],
+    ids=["twice", "delta", "count", "old", "length", "before", "sum", "more"],
 )
 def test_what_no_log_holds_is_refused(data: bytes, why: str) -> None:
     with pytest.raises(CorruptRecordError, match=why):

@@ -132,6 +132,7 @@ def test_garbage_is_refused_or_read(data: bytes) -> None:
         (frame({}, error=70), "the error 70"),
         (frame({}) + b"\0", "longer than"),
     ],
+    ids=["topic", "error", "longer"],
 )
 def test_the_reason_is_named(made: bytes, why: str) -> None:
     with pytest.raises(BrokenConnection, match=why):
