@@ -73,7 +73,7 @@ def decode(codec: Any, header: RequestHeader, frame: bytes) -> Any:
     flexible = codec.flexible_version_q(header.version)
     try:
         if flexible:
-            at = _skip_tags(frame, at)
+            at = skip_tags(frame, at)
         read = codec._struct.compiled_decode_from(
             header.version, compact=flexible, tagged=flexible, data_class=codec[None]
         )  # as `codec.decode`, which does not return the end position
@@ -109,16 +109,18 @@ def encode(response: Any, correlation: int, version: int) -> bytes:
     return framed
 
 
-def _skip_tags(frame: bytes, at: int) -> int:
-    count, at = _uvarint(frame, at)
+def skip_tags(frame: bytes, at: int) -> int:
+    """The byte behind the tagged fields at `at`. Errors: IndexError, ValueError."""
+    count, at = uvarint(frame, at)
     for _ in _Counted().range(count):
-        _, at = _uvarint(frame, at)
-        size, at = _uvarint(frame, at)
+        _, at = uvarint(frame, at)
+        size, at = uvarint(frame, at)
         at += size
     return at
 
 
-def _uvarint(frame: bytes, at: int) -> tuple[int, int]:
+def uvarint(frame: bytes, at: int) -> tuple[int, int]:
+    """The number at `at`, and the byte behind it. Errors: IndexError, ValueError."""
     value = shift = 0
     while True:
         byte = frame[at]
@@ -129,3 +131,13 @@ def _uvarint(frame: bytes, at: int) -> tuple[int, int]:
         shift += 7
         if shift > 35:
             raise ValueError
+
+
+def packed_uvarint(number: int) -> bytes:
+    """The inverse of `uvarint`."""
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

@@ -10,11 +10,12 @@ import pytest
 from kafka.protocol.consumer import FetchRequest
 from kafka.protocol.metadata import MetadataRequest
 
+from infra.broker.wire import packed_uvarint
 from tests.contract.conftest import Embedded, new_topic, quick
 from tests.contract.raw import Peer, batch, fetch_request, fresh, produce_request, sealed
 
 PRODUCE: Final = (7, 8)
-FETCH: Final = (11, 10)
+FETCH: Final = (12, 11)
 MANY: Final = 10_001
 """More elements than a request may have."""
 
@@ -116,14 +117,16 @@ def test_a_fetch_of_many_partitions_waits_for_the_first_record(bootstrap: str, p
             log_start_offset=-1, partition_max_bytes=first.partition_max_bytes,
         )
     )  # fmt: skip
-    number = peer.send(request, 11)
+    number = peer.send(request, 12)
     with Peer(bootstrap) as other:
         other.produce(topic, batch(), partition=1)
-    cells = fetched(peer.receive(request, 11, number))
+    cells = fetched(peer.receive(request, 12, number))
     assert [(it[1], it[3]) for it in cells] == [(0, 0), (1, 1)]
 
 
-@pytest.mark.parametrize("body", ["metadata", "produce", "fetch", "partitions"])
+@pytest.mark.parametrize(
+    "body", ["metadata", "produce", "fetch", "partitions", "packed fetch", "packed partitions"]
+)
 def test_a_request_of_too_many_elements_closes_the_connection(
     embedded: Embedded, body: str
 ) -> None:
@@ -142,12 +145,17 @@ def too_many(body: str) -> bytes:
     elif body == "fetch":
         head = struct.pack(">iiiibiii", -1, 0, 1, 1 << 20, 0, 0, -1, MANY)
         key, data = 1, head + b"\0\0\0\0\0\0" * MANY
+    elif body.startswith("packed"):
+        data = b"\0" + struct.pack(">iiiibii", -1, 0, 1, 1 << 20, 0, 0, -1)
+        many = packed_uvarint(MANY + 1)
+        data += many + b"\1\1\0" * MANY if body == "packed fetch" else b"\2\1" + many
+        key, data = 1, data + bytes(33) * MANY
     else:
         head = struct.pack(">iiiibiii", -1, 0, 1, 1 << 20, 0, 0, -1, 1) + struct.pack(
             ">hi", 0, MANY
         )
         key, data = 1, head + bytes(28) * MANY
-    version = {3: 4, 0: 7, 1: 11}[key]
+    version = 12 if body.startswith("packed") else {3: 4, 0: 7, 1: 11}[key]
     request = struct.pack(">hhih", key, version, 1, -1) + data
     return struct.pack(">i", len(request)) + request
 
