@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.aggregates.best_partners import Best, BestPartners
 from models.aggregates.decay import Landmark
 from models.aggregates.pair_sums import PairsOf, PairSums, Rows, ranges
 from models.arrays import F64, I64, U64, Mask
+from models.kernels import Kernel, kernel
 from schemas.state.counting import LAG_POWERS
 from schemas.state.tables import NEIGHBOUR, PairCounting
 
@@ -111,21 +113,42 @@ class Pairs:
         event rate cancel. Ordered by (score as f4, descending; item hash): rounding comes first, so the order
         does not depend on the order of summing.
         """
-        lists: list[bytes] = []
-        many = 1
-        while len(lists) < len(items):
-            some = items[len(lists) : len(lists) + many]
+        best = self.best(items, hashes, counting)
+        return [rows for found in best for rows in _lists(found, hashes)]
+
+    def best(
+        self, items: I64, hashes: U64, counting: PairCounting, compiled: Kernel | None = kernel
+    ) -> Iterator[Best]:
+        """The best partners of `items`, as `neighbours` has them, in pieces."""
+        if compiled is None:
+            yield from self.best_by_numpy(items, hashes, counting)
+            return
+        levels = [level for table in self._tables(counting) for level in table.levels()]
+        power = LAG_POWERS.index(counting.lag_power)
+        found = BestPartners(
+            compiled, levels, hashes, power, counting.backward, NEIGHBOURS_PER_ITEM
+        )
+        for at in range(0, len(items), MAX_LISTS_AT_ONCE):
+            yield found.of(items[at : at + MAX_LISTS_AT_ONCE])
+
+    def best_by_numpy(self, items: I64, hashes: U64, counting: PairCounting) -> Iterator[Best]:
+        """The definition of `best`."""
+        at, many = 0, 1
+        while at < len(items):
+            some = items[at : at + many]
             found = self.of(some, counting)
-            lists += _lists(found, len(some), hashes)
+            yield _best(found, len(some), hashes)
+            at += len(some)
             many = len(some) * PAIRS_AT_ONCE // max(1, len(found.terms))
             many = min(max(1, many), MAX_LISTS_AT_ONCE)
-        return lists
+
+    def _tables(self, counting: PairCounting) -> tuple[PairSums, ...]:
+        return (self.session, self.beyond) if counting.gap == "any" else (self.session,)
 
     def of(self, items: I64, counting: PairCounting) -> ScoredPairs:
         """The pairs of `items` that have a score under `counting`."""
         power = LAG_POWERS.index(counting.lag_power)
-        tables = (self.session, self.beyond) if counting.gap == "any" else (self.session,)
-        found = [pairs for table in tables for pairs in table.of(items, power)]
+        found = [pairs for table in self._tables(counting) for pairs in table.of(items, power)]
         found = [NO_PAIRS, *sorted(found, key=lambda pairs: pairs.backward)]  # forward ones first
         weighed = [it.sums * counting.backward if it.backward else it.sums for it in found]
         keys, order = _sorted(np.concatenate([pairs.keys for pairs in found]), len(items), 32)
@@ -159,15 +182,14 @@ class Pairs:
         return pairs
 
 
-def _lists(found: ScoredPairs, items: int, hashes: U64) -> list[bytes]:
-    best, count = _best(found, items, hashes)
-    sums, total = found.scores[best], _totals(found.scores[best], count)
-    rows = np.empty(len(best), NEIGHBOUR)
-    rows["item"], rows["score"] = hashes[found.partners(best)], sums / total
-    for name, its in zip(("forward", "backward"), found.sums(best), strict=True):
+def _lists(best: Best, hashes: U64) -> list[bytes]:
+    total = _totals(best.scores, best.many)
+    rows = np.empty(len(total), NEIGHBOUR)
+    rows["item"], rows["score"] = hashes[best.partners], best.scores / total
+    for name, its in (("forward", best.forward), ("backward", best.backward)):
         rows[name] = np.minimum(its / total, LARGEST_SHARE)
-    data, end_offsets = rows.tobytes(), NEIGHBOUR.itemsize * np.cumsum(count)
-    starts = end_offsets - NEIGHBOUR.itemsize * count
+    data, end_offsets = rows.tobytes(), NEIGHBOUR.itemsize * np.cumsum(best.many)
+    starts = end_offsets - NEIGHBOUR.itemsize * best.many
     return [data[i:j] for i, j in zip(starts.tolist(), end_offsets.tolist(), strict=True)]
 
 
@@ -175,7 +197,7 @@ def _sorted(keys: U64, items: int, bits: int) -> tuple[U64, I64]:
     """The keys ascending, and the places that they had. What is above the low `bits` is below `items`."""
     room = np.uint64(64 - bits - (items - 1).bit_length())
     if len(keys) >> int(room):
-        order = np.argsort(keys)
+        order = np.argsort(keys, kind="stable")
         return keys[order], order
     # sorting keys with their place below them is many times quicker than an argsort
     packed = keys << room
@@ -184,7 +206,13 @@ def _sorted(keys: U64, items: int, bits: int) -> tuple[U64, I64]:
     return packed >> room, (packed & ((_NEXT << room) - _NEXT)).astype(np.int64)
 
 
-def _best(found: ScoredPairs, items: int, hashes: U64) -> tuple[I64, I64]:
+def _best(found: ScoredPairs, items: int, hashes: U64) -> Best:
+    pairs, count = _best_pairs(found, items, hashes)
+    forward, backward = found.sums(pairs)
+    return Best(found.partners(pairs), found.scores[pairs], forward, backward, count)
+
+
+def _best_pairs(found: ScoredPairs, items: int, hashes: U64) -> tuple[I64, I64]:
     """The best pairs of each item, item by item and best first, and how many they are."""
     bounds = np.searchsorted(found.keys, np.arange(items + 1, dtype=np.uint64) << _SHIFT)
     starts, count = bounds[:-1], np.diff(bounds)

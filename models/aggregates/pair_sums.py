@@ -53,6 +53,7 @@ class Level(NamedTuple):
         new = np.ones(len(seconds), np.bool_)
         new[1:] = seconds[1:] != seconds[:-1]
         starts = np.flatnonzero(new)
+        rows = Rows(rows.keys, np.ascontiguousarray(rows.sums))
         return cls(rows, order, seconds[starts], np.append(starts, len(seconds)))
 
     def pairs(self, items: I64, power: int) -> Iterator[PairsOf]:
@@ -116,6 +117,10 @@ class PairSums:
         """The pairs of `items`, with the sums under ``LAG_POWERS[power]``; a pair may come several times."""
         for level in self._settled():
             yield from level.pairs(items, power)
+
+    def levels(self) -> tuple[Level, ...]:
+        """Each pair is in one of them."""
+        return tuple(self._settled())
 
     def _settled(self) -> list[Level]:
         """The levels, after the pairs that waited were added."""

@@ -23,6 +23,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 HERE: Final = Path(__file__).resolve().parent
 SOURCES: Final = (
+    "models/aggregates/best_partners.c",
     "models/kernels/blake2b.c",
     "models/dedupe.c",
     "models/kernels/hash.c",
