@@ -11,9 +11,10 @@ import contextlib
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
+import numpy as np
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics_core import Metric as Family
@@ -269,6 +270,15 @@ class ProcessMetrics:
             server.shutdown()
             server.server_close()
             thread.join()
+
+
+def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
+    """Observes many values at once: one by one each costs over 1 µs."""
+    places = np.searchsorted(histogram._upper_bounds, values)
+    histogram._sum.inc(math.fsum(values))
+    for bucket, n in zip(histogram._buckets, np.bincount(places).tolist(), strict=False):
+        if n:
+            bucket.inc(n)
 
 
 class _Hooks(Collector):

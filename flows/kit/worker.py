@@ -137,21 +137,27 @@ class Worker:
         begun = time.monotonic()
         failed = commit_all(self.redis, writes)
         spent = time.monotonic() - begun
+        batches = list[tuple[Batch, dict[str, int]]]()
         for write in writes:
-            if write.partition not in failed:
-                self._committed(write, spent)
+            p = write.partition
+            if p in failed:
+                continue
+            self.fences[p] = write.fence
+            if batch := self.reader.committed(p):
+                batches.append((batch, write.counts))
+        if batches:
+            self.metrics.committed(batches, spent)
+        for batch, _ in batches:
+            self._go_beyond(batch.partition)
         for p, error in failed.items():
             self.take_out(p, error)
 
-    def _committed(self, write: Write, spent: float) -> None:
-        p = write.partition
-        self.fences[p] = write.fence
-        if batch := self.reader.committed(p):
-            self.metrics.committed(batch, spent, write.counts)
-            if self._poison.pauses(p):
-                self.reader.pause(p)
-            with self.taking_out(p):
-                self.between_batches(p)
+    def _go_beyond(self, partition: int) -> None:
+        """What follows the commit of a batch."""
+        if self._poison.pauses(partition):
+            self.reader.pause(partition)
+        with self.taking_out(partition):
+            self.between_batches(partition)
 
     def between_batches(self, partition: int) -> None:
         """Called between two batches of a partition, also while no records come."""

@@ -6,6 +6,7 @@ import logging
 import math
 import re
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -18,7 +19,7 @@ from flows.kit.commit import Fenced, Torn
 from flows.kit.metrics import FlowMetrics
 from infra.local import services
 from infra.log_reader import Batch
-from infra.metrics import METRICS, TABLE, ProcessMetrics
+from infra.metrics import METRICS, TABLE, ProcessMetrics, observe_all
 from infra.settings import Settings
 from schemas.dead_letters import DeadLetter
 from schemas.events import Assigned
@@ -186,7 +187,7 @@ def at(settings: Settings) -> str:
 def test_a_flow_counts_its_batches_letters_and_its_lag(tmp_path: Path) -> None:
     metrics = FlowMetrics(Settings(data_dir=tmp_path), "people")
     batch = Batch(0, 10, 13, [10, 11, 12], [5_000, 4_000, 6_000], [b"", b"", b""])
-    metrics.committed(batch, 0.004, {"duplicates": 2})
+    metrics.committed([(batch, {"duplicates": 2})], 0.004)
     metrics.dead_letters_sent(
         letters("not_json", "bad_placement:weights.x:unknown", "bad_placement:y:no")
     )
@@ -202,6 +203,37 @@ def test_a_flow_counts_its_batches_letters_and_its_lag(tmp_path: Path) -> None:
     assert exported[("freshet_flow_dead_letters_total", "people", "bad_placement")] == 2
     assert exported[("freshet_flow_lag", "people", "3")] == 27
     assert exported[("freshet_flow_lag", "people", "4")] == 0
+
+
+@pytest.mark.parametrize("name", [it.name for it in TABLE if it.kind == "histogram"])
+def test_many_observations_at_once_are_as_many_one_by_one(name: str) -> None:
+    bounds = METRICS[name].buckets
+    values = [0.0, *bounds, *(bound * 1.01 for bound in bounds), 1e9]
+    exporter, labels = METRICS[name].exporter, METRICS[name].labels
+    one_by_one, at_once = ProcessMetrics(exporter), ProcessMetrics(exporter)
+    for value in values:
+        one_by_one.series(name, *labels).observe(value)
+    observe_all(at_once.series(name, *labels), values)
+    wanted, found = samples(one_by_one.render()), samples(at_once.render())
+    mine = [key for key in wanted if key[0].startswith(name)]
+    assert {key: found[key] for key in mine} == pytest.approx({key: wanted[key] for key in mine})
+    assert found[(f"{name}_count", *labels)] == len(values)
+
+
+def test_rounds_are_counted_once_whoever_counts_them(tmp_path: Path) -> None:
+    """The flow's thread counts after some rounds, a scrape's thread what is left."""
+    metrics = FlowMetrics(Settings(data_dir=tmp_path), "people")
+    batch = Batch(0, 10, 12, [10, 11], [5_000, 4_000], [b"", b""])
+    with ThreadPoolExecutor(1) as scraper:
+        for n in range(1000):
+            metrics.committed([(batch, {"duplicates": 2}), (batch, {})], 0.004)
+            if n % 50 == 0:
+                scraper.submit(metrics.process.render)
+    exported = samples(metrics.process.render())
+    assert exported[("freshet_flow_records_total", "people")] == 4000
+    assert exported[("freshet_flow_batch_records_count", "people")] == 2000
+    assert exported[("freshet_flow_commit_seconds_count", "people")] == 1000
+    assert exported[("freshet_fold_counts_total", "people", "duplicates")] == 2000
 
 
 def letters(*reasons: str) -> list[DeadLetter]:
