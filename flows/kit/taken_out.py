@@ -92,7 +92,8 @@ class TakenOut:
             self._log(partition, error)
 
     def _log(self, partition: int, error: Exception) -> None:
-        log.error(
+        log.log(
+            logging.WARNING if isinstance(error, HeldByRebuild) else logging.ERROR,
             "%s partition %d is out and tried again, the others go on: %s: %s",
             self._name,
             partition,

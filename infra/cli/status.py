@@ -68,10 +68,11 @@ def _show(report: dict[str, Any]) -> None:
                 *(_short(it[name]) for name in ("batch", "commit_p95_ms", "fresh_p95_ms")),
                 it["dead_letters"],
                 it["fenced"],
+                it["out"],
             )
             for it in report["metrics"]
         ]
-        out.print(table("", (*columns, "#dead letters", "#fenced"), did))
+        out.print(table("", (*columns, "#dead letters", "#fenced", "#out"), did))
     for it in report["paused"]:
         out.print(
             f"PAUSED: {it['flow']} partition {it['partition']} at {it['stands']:,}, after {it['row']:,}"

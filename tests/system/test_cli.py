@@ -143,6 +143,7 @@ def test_status_counts_what_was_imported(history: System) -> None:
     assert counted["people"]["records"] >= 108
     assert counted["people"]["commit_p95_ms"] > 0
     assert counted["people"]["dead_letters"] == counted["people"]["fenced"] == 0
+    assert counted["people"]["out"] == 0
     said = freshet("status", "--data-dir", history.directory).stdout
     assert history.url in said
     assert "people" in said

@@ -85,6 +85,7 @@ def flow_row(process: str, samples: Samples) -> dict[str, Any] | None:
         "fresh_p95_ms": _ms(quantile(samples, "freshet_flow_fresh_seconds", 0.95)),
         "dead_letters": int(total(samples, "freshet_flow_dead_letters_total")),
         "fenced": int(total(samples, "freshet_flow_fenced_total")),
+        "out": int(total(samples, "freshet_flow_out")),
     }
 
 
