@@ -13,15 +13,19 @@ import msgspec
 import pytest
 import redis
 
-from flows.kit.commit import Fenced, WritesLost
+from flows.kit.commit import Fenced, WritesLost, commit_all
 from flows.kit.run import run_with_retries
 from infra.local import services
 from infra.settings import Settings
 from infra.signals import die_with_parent
 from infra.store import redis_client
 from schemas.flows import BY_NAME
+from schemas.keys import PLAIN
+from schemas.state.fences import Fence
+from schemas.state.write import Write
 from tests.flows.faults import Flow, behind, produce, traffic, wait, wrong
 from tests.flows.slates import with_slates
+from tests.support.transactions import after_watch
 
 EVENTS_SENT = 4_000
 
@@ -83,6 +87,29 @@ def test_the_flows_outlive_their_redis(settings: Settings, tmp_path: Path) -> No
     finally:
         for flow in flows:
             flow.kill()
+        server.kill()
+
+
+def test_a_redis_that_ends_between_watch_and_exec_applies_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection that watched is gone: what follows must not go to another one, which watches nothing."""
+    server = Server(tmp_path / "redis")
+    writes = [Write("people", p, 0, Fence("t", 4, 5, 0, 1), PLAIN) for p in range(4)]
+
+    def ends_and_starts() -> None:
+        server.kill()
+        server.start()
+
+    try:
+        with redis_client.connect(Settings(redis_url=server.url)) as client:
+            after_watch(monkeypatch, ends_and_starts)
+            with pytest.raises(redis.ConnectionError) as lost:
+                commit_all(client, writes)
+            assert redis_client.is_away(lost.value)
+            assert client.dbsize() == 0
+            assert commit_all(client, writes) == {}
+    finally:
         server.kill()
 
 
