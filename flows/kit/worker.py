@@ -156,8 +156,13 @@ class Worker:
         """What follows the commit of a batch."""
         if self._poison.pauses(partition):
             self.reader.pause(partition)
-        with self.taking_out(partition):
+        self._work_between(partition)
+
+    def _work_between(self, partition: int) -> None:
+        try:
             self.between_batches(partition)
+        except FAULTS as error:
+            self._on_fault(partition, error)
 
     def between_batches(self, partition: int) -> None:
         """Called between two batches of a partition, also while no records come."""
@@ -174,9 +179,12 @@ class Worker:
         try:
             yield
         except FAULTS as error:
-            if redis_client.is_away(error):
-                raise
-            self.take_out(partition, error)
+            self._on_fault(partition, error)
+
+    def _on_fault(self, partition: int, error: Exception) -> None:
+        if redis_client.is_away(error):
+            raise error
+        self.take_out(partition, error)
 
     def guarded(
         self, step: Callable[[Given], Made], partition_of: Callable[[Given], int]
@@ -185,10 +193,13 @@ class Worker:
 
         def guarded_step(item: Given) -> Made | None:
             p = partition_of(item)
-            if p not in self.out:
-                with self.taking_out(p):
-                    return step(item)
-            return None
+            if p in self.out:
+                return None
+            try:
+                return step(item)
+            except FAULTS as error:
+                self._on_fault(p, error)
+                return None
 
         return guarded_step
 
@@ -241,8 +252,7 @@ class Worker:
             self.reader.resume(p)
         for p in self.fences:
             if p not in self.out and self.reader.under_way(p) is None:
-                with self.taking_out(p):
-                    self.between_batches(p)
+                self._work_between(p)
 
     def _go_on(self, partition: int, fence: Fence) -> None:
         """Starts the partition again, where it was out."""
