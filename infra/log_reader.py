@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, overload
 
@@ -42,7 +42,10 @@ class EncodedHeaders(Sequence[Headers]):
 @dataclass
 class Batch:
     """Records of one partition in log order. `first`: the offset at which the read began, not the first
-    record's: a compacted log has gaps (law 9). `next`: the offset at which the next read begins."""
+    record's: a compacted log has gaps (law 9). `next`: the offset at which the next read begins.
+
+    The records of a frame lie one after the other, as if each were a single one, under the frame's offset
+    (`infra.frames.spread`): (offset, index) names a record."""
 
     partition: int
     first: int
@@ -55,6 +58,21 @@ class Batch:
     keys: list[bytes | None] = field(default_factory=list)
     headers: Sequence[Headers] = ()
     """The headers of each record; empty where no record has any."""
+    indexes: list[int] = field(default_factory=list)
+    """The index of each record in its frame, 0 for a single record; empty where all are 0."""
+    refused: Mapping[int, bytes | None] = field(default_factory=dict)
+    """By number in the batch, the value of each record that is a bad frame, or may not be in one. `values`
+    has None for it, so that nothing decodes it."""
+
+    def index(self, n: int) -> int:
+        """The index of record number `n` in its frame."""
+        return self.indexes[n] if self.indexes else 0
+
+    def stored_values(self) -> list[bytes | None]:
+        """The values of all records, those that are refused included."""
+        if not self.refused:
+            return self.values
+        return [self.refused.get(n, value) for n, value in enumerate(self.values)]
 
 
 class LogReader(Protocol):
@@ -66,7 +84,7 @@ class LogReader(Protocol):
     def read(
         self, topic: str, partition: int, start: int, end: int, size: int = 20_000
     ) -> Iterator[Batch]:
-        """The records at offsets start <= offset < end, at most `size` a batch.
+        """The records at offsets start <= offset < end, at most `size` a batch, unless one frame has more.
 
         Batches chain: the first one's `first` is `start`, each next one's the `next` before it, the
         last one's `next` is `end`. Errors: `OffTheLog` where the log does not hold them all.

@@ -1,5 +1,5 @@
-"""`dead-letters`: records that no fold could take, each with the reason. Keyed topic:partition:offset, so
-that a repeat after a restart is the same letter.
+"""`dead-letters`: records that no fold could take, each with the reason. Keyed topic:partition:offset:index,
+so that a repeat after a restart is the same letter; the index is that of a record in a frame, 0 for others.
 
 Beside the letters lie marks of the same key: a run of the command claims the letter, and it has sent the
 record once more. So the topic holds each letter's status, and of two claims the first one counts.
@@ -55,12 +55,14 @@ class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The record's headers, in their order; values in base64 in JSON. Letters of before 2026-12 lack them."""
     headers_too_long: int = 0
     """How many of the record's headers the letter lacks, because of `MAX_HEADERS` or `MAX_HEADER_BYTES`."""
+    index: int = 0
+    """Of a record in a frame; letters of before frames lack it."""
     redrive: Redrive | None = None
     """On a mark, which is no letter of its own."""
 
     @property
     def identity(self) -> str:
-        return f"{self.topic}:{self.partition}:{self.offset}"
+        return f"{self.topic}:{self.partition}:{self.offset}:{self.index}"
 
     @property
     def length(self) -> int:
@@ -83,6 +85,15 @@ def decode(value: bytes) -> DeadLetter:
 
 def encode(letter: DeadLetter) -> bytes:
     return msgspec.json.encode(letter)
+
+
+def whole_identity(text: str) -> str:
+    """The identity of a letter as it is now; before frames it had no index.
+
+    >>> whole_identity("events:3:1200"), whole_identity("events:3:1200:7")
+    ('events:3:1200:0', 'events:3:1200:7')
+    """
+    return f"{text}:0" if text.count(":") == 2 else text
 
 
 def bounded_headers(

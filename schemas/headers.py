@@ -3,6 +3,11 @@
 Every record that Freshet writes has ``freshet-schema: event/1``, name and version; a record without it is
 older than the headers, and of version 1. ``traceparent`` (W3C Trace Context) is added as it was received,
 where the HTTP request had a valid one. A fold reads neither: both are for people and their tools.
+
+`frame` says that a record of `events` or `slates` is a frame: its key is empty, and its value is a JSON array
+of what were the values of that many single records of its partition. A record of an array with the offset o
+and the index n (from 0) is named (o, n), a single record (o, 0). In an array a record has its trace in a
+field `traceparent`. Only what serving writes is framed: served records, and slates.
 """
 
 from __future__ import annotations
@@ -11,13 +16,19 @@ import re
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 Headers = tuple[tuple[str, bytes], ...]
 """(name, value) of each header of a record, in their order."""
 
 SCHEMA: Final = "freshet-schema"
 TRACEPARENT: Final = "traceparent"
+FRAME: Final = "frame"
+"""Header of a frame: the number of its records, in decimal digits. With a key it means nothing."""
+MAX_FRAME_BYTES: Final = 256_000
+"""Of a frame's value."""
+MAX_FRAMED_RECORDS: Final = 2_000
+"""Of one frame: no served record is so short that more of them fit."""
 _TRACEPARENT: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _LENGTHS: Final = struct.Struct("<HI")
 
@@ -56,6 +67,15 @@ def _schema_headers(schema: Schema) -> Headers:
 def traced(headers: Headers, traceparent: bytes) -> Headers:
     """`headers`, and the trace where there is one: b"" is none."""
     return (*headers, (TRACEPARENT, traceparent)) if traceparent else headers
+
+
+def without(headers: Sequence[tuple[str, bytes | None]], name: str) -> tuple[tuple[str, Any], ...]:
+    """`headers` but for those called `name`.
+
+    >>> without((("a", b"1"), ("frame", b"2")), FRAME)
+    (('a', b'1'),)
+    """
+    return tuple([it for it in headers if it[0] != name])
 
 
 def valid_traceparent(values: Sequence[bytes | None]) -> bytes:

@@ -39,8 +39,9 @@ LOG: Final = (
 HEADERS: Final = pa.field(
     "headers", pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())]))
 )
-
-
+INDEX: Final = pa.field("index", pa.int32(), nullable=False)
+"""The index of a record in its frame, 0 for a single record: (partition, offset, index) names a row. Files of
+before frames lack it."""
 FIELD_ID: Final = "PARQUET:field_id"
 LOG_IDS: Final = {
     "offset": 1,
@@ -51,6 +52,7 @@ LOG_IDS: Final = {
     "headers.element": 6,
     "headers.element.name": 7,
     "headers.element.value": 8,
+    "index": 9,
 }
 FIELD_IDS: Final[Mapping[str, Mapping[str, int]]] = {
     EVENTS.name: {
@@ -139,6 +141,7 @@ FIELD_IDS: Final[Mapping[str, Mapping[str, int]]] = {
         "of_offset": 103,
         "reason": 104,
         "record_at": 105,
+        "of_index": 106,
     },
 }
 """By topic and path, beside `LOG_IDS`, which stay below 100: an id identifies a column, whatever its name.
@@ -214,7 +217,7 @@ class Table(NamedTuple):
     def schema(self) -> pa.Schema:
         typed = [pa.field(column.name, column.type) for column in self.columns]
         ids = {**LOG_IDS, **FIELD_IDS[self.topic]}
-        fields = [_numbered(it, it.name, ids) for it in (*LOG, HEADERS, *typed)]
+        fields = [_numbered(it, it.name, ids) for it in (*LOG, HEADERS, INDEX, *typed)]
         return pa.schema(fields, metadata=self.metadata)
 
     @property
@@ -452,6 +455,7 @@ TABLES: Final = (
             _attribute("of_offset", _INT, "offset"),
             _text("reason"),
             _attribute("record_at", TIME),
+            _attribute("of_index", _INT, "index"),
         ),
     ),
 )

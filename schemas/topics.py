@@ -14,7 +14,8 @@ MAX_AHEAD_MS: Final = HOUR_MS
 
 
 class Topic(NamedTuple):
-    """`retention_ms` -1 keeps for ever. `partitions` None: the installation's count, which never changes."""
+    """`retention_ms` -1 keeps for ever. `partitions` None: the installation's count, which never changes.
+    `framed`: what may also travel in a frame, many in a record of the log (`schemas.headers`)."""
 
     name: str
     key: str
@@ -25,6 +26,7 @@ class Topic(NamedTuple):
     retention_ms: int
     partitions: int | None = None
     compacted: bool = False
+    framed: tuple[Any, ...] = ()
 
     @property
     def headers(self) -> Headers:
@@ -51,6 +53,7 @@ EVENTS: Final = Topic(
     ("edge", "serving", "people", "rollup"),
     ("people",),
     30 * DAY_MS,
+    framed=(events.Served,),
 )
 # not compacted: compaction would keep the losing record of a compare-and-set, and a patch is partial
 ITEMS: Final = Topic(
@@ -67,7 +70,14 @@ CONTROL: Final = Topic(
     partitions=1,
 )
 SLATES: Final = Topic(
-    "slates", "slate_id", (slates.Slate,), slates.SCHEMA, ("serving",), ("inspect",), 30 * DAY_MS
+    "slates",
+    "slate_id",
+    (slates.Slate,),
+    slates.SCHEMA,
+    ("serving",),
+    ("inspect",),
+    30 * DAY_MS,
+    framed=(slates.Slate,),
 )
 EXPERIMENTS: Final = Topic(
     "experiments",
@@ -81,7 +91,7 @@ EXPERIMENTS: Final = Topic(
 )
 DEAD_LETTERS: Final = Topic(
     "dead-letters",
-    "topic:partition:offset",
+    "topic:partition:offset:index",
     (dead_letters.DeadLetter,),
     dead_letters.SCHEMA,
     ("people", "catalogue", "control"),

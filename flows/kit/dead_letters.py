@@ -15,12 +15,15 @@ from infra.settings import Settings
 from schemas import dead_letters
 from schemas.alphabet import Millis
 from schemas.dead_letters import DeadLetter
+from schemas.headers import FRAME, without
 from schemas.topics import DEAD_LETTERS
 
 SEND_TIMEOUT_SECONDS = 30.0
 MAX_VALUE_BYTES: Final = 600_000
 """A longer value stays in its topic: in base64 it would be more than a broker takes in a record."""
-REASONS = ("does_not_fit_schema", "empty", "not_json", "not_utf8", "too_deep")
+BAD_FRAME: Final = "bad_frame"
+"""Of a frame that is none, and of a record that may not be in one (`infra.frames`)."""
+REASONS = (BAD_FRAME, "does_not_fit_schema", "empty", "not_json", "not_utf8", "too_deep")
 """Why a record does not decode; other letters have other reasons."""
 
 
@@ -62,15 +65,24 @@ def split(
 
 
 def letter(topic: str, batch: Batch, index: int, why: str) -> DeadLetter:
-    """The dead letter for record number `index` (from 0) of a batch."""
-    value = batch.values[index]
+    """The dead letter for record number `index` (from 0) of a batch; `why` is `BAD_FRAME` where the batch
+    refuses it.
+
+    What is no array stands alone: its letter lacks the header `frame`, so that it is sent again as a single
+    record.
+    """
+    value, headers = batch.values[index], batch.headers[index] if batch.headers else ()
+    if index in batch.refused:
+        value, why = batch.refused[index], BAD_FRAME
+        if not (value or b"").lstrip().startswith(b"["):
+            headers = without(headers, FRAME)
     size = len(value or b"")
-    headers = batch.headers[index] if batch.headers else ()
     kept, dropped = dead_letters.bounded_headers(headers)
     return DeadLetter(
         topic=topic,
         partition=batch.partition,
         offset=batch.offsets[index],
+        index=batch.index(index),
         reason=why,
         value=value if size <= MAX_VALUE_BYTES else None,
         record_at=batch.timestamps[index],

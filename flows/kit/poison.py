@@ -43,7 +43,8 @@ class Poison:
         self._redis, self._flow, self._topic, self._limit = client, flow, topic, limit
         self._keyspace = keyspace
         self._offsets: dict[int, int] = {}
-        self._bad: dict[int, set[int]] = {}
+        self._bad: dict[int, set[tuple[int, int]]] = {}
+        """(offset, index) of each record of the current batch that does not decode."""
         self._streak: dict[int, int] = {}
         self._accepted: dict[int, int] = {}
         self.paused = set[int]()
@@ -63,21 +64,22 @@ class Poison:
     def forget(self, partition: int) -> None:
         """What the batches since the fence held is no longer so, until `begin`."""
         self.paused.discard(partition)
-        self._bad.get(partition, set[int]()).clear()
+        self._bad.get(partition, set()).clear()
 
     def add_undecodable(self, letters: Iterable[DeadLetter]) -> None:
         """Notes the records of the current batch that do not decode."""
         for letter in letters:
             if letter.partition in self._bad:
-                self._bad[letter.partition].add(letter.offset)
+                self._bad[letter.partition].add((letter.offset, letter.index))
 
     def count(self, batch: Batch, write: Write) -> None:
         """Adds the streak at the batch's end to `write`, where it changed."""
         p = batch.partition
         bad, accepted = self._bad[p], self._accepted[p]
         streak = 0
-        for offset in reversed(batch.offsets):
-            if offset not in bad or offset < accepted:
+        for n in reversed(range(len(batch.offsets)) if bad else ()):
+            offset = batch.offsets[n]
+            if (offset, batch.index(n)) not in bad or offset < accepted:
                 break
             streak += 1
         if streak == len(batch.offsets) and self._offsets[p] > accepted:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
+from infra.frames import cut, spread
 from infra.kafka.consume import log_bounds
 from infra.kafka.consume.consumer import Consumer
 from infra.kafka.fetch import Records
@@ -44,8 +45,8 @@ class Reader:
         self.end: dict[int, int] = {}
         self.polled_at = time.time()
         """When the log was last polled, Unix time in s."""
-        self._waiting: dict[int, Iterator[Records]] = {}
-        """Fetched and not yet returned, each piece at most a batch long."""
+        self._waiting: dict[int, Iterator[Batch]] = {}
+        """Fetched and not yet returned."""
         self._uncommitted: dict[int, Batch] = {}
         self._paused: set[int] = set()
         self._dropped: set[int] = set()
@@ -78,7 +79,7 @@ class Reader:
             raise StopIteration
         self.before_poll()
         for p, records in self.consumer.poll(POLL_SECONDS).items():
-            self._waiting[p] = _pieces(records, self.settings.batch)
+            self._waiting[p] = self._spread(p, records)
         self.polled_at = time.time()
         return self._batches()
 
@@ -124,27 +125,29 @@ class Reader:
         """One batch each of what was fetched."""
         made = []
         for p in sorted(self._waiting):
-            records = next(self._waiting[p], None)
-            if records is None:
+            batch = next(self._waiting[p], None)
+            if batch is None:
                 del self._waiting[p]
                 continue
-            batch = records.batch(p, self.position[p])
             self.position[p] = batch.next
             self._uncommitted[p] = batch
             made.append(batch)
         return made
+
+    def _spread(self, partition: int, fetched: Iterator[Records]) -> Iterator[Batch]:
+        """What was fetched from the position on, in batches that chain."""
+        first, size = self.position[partition], self.settings.batch
+        for records in fetched:
+            for piece in records.chunks(size):
+                batch = piece.batch(partition, first)
+                first = batch.next
+                yield from cut(spread(self.topic, batch), size)
 
     def _is_at_end(self, partition: int) -> bool:
         if partition in self._paused or partition in self._dropped:
             return True
         # a log may end with what is no record: marks of transactions, and gaps of compaction
         return self.consumer.position(partition) >= self.end[partition]
-
-
-def _pieces(fetched: Iterator[Records], size: int) -> Iterator[Records]:
-    """All records, at most `size` a piece."""
-    for records in fetched:
-        yield from records.chunks(size)
 
 
 class _Partition(StatefulSourcePartition[Any, None]):

@@ -28,6 +28,7 @@ from flows.kit.metrics import FlowMetrics
 from flows.kit.run import run_flow, run_with_retries, stop_on_signals
 from flows.kit.sink import Committed
 from flows.lake.partition import Owner
+from infra.frames import spread
 from infra.kafka import fetch, kafka_client
 from infra.kafka.fetch import Records
 from infra.kafka.names import own_name, topic_partition
@@ -76,7 +77,7 @@ class _Buffer:
     def add(self, batch: Batch) -> None:
         self.batches.append(batch)
         self.records += len(batch.offsets)
-        self.bytes += sum(len(value) for value in batch.values if value)
+        self.bytes += sum(len(value) for value in batch.stored_values() if value)
 
 
 class Gatherer:
@@ -145,7 +146,7 @@ class Gatherer:
     def _buffer(self, place: Place, pieces: list[Records]) -> None:
         held = self._held.setdefault(place, _Buffer(time.monotonic()))
         for records in pieces:
-            batch = records.batch(place[1], self._position[place])
+            batch = spread(place[0], records.batch(place[1], self._position[place]))
             held.add(batch)
             self._position[place] = batch.next
 

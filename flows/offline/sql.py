@@ -30,6 +30,7 @@ class Tables:
 
         from infra.lake.reader import Lake
         from schemas.lake import TABLES
+        from schemas.topics import BY_NAME
 
         self._settings, self._lake = settings, Lake.of(settings)
         self._db: duckdb.DuckDBPyConnection = duckdb.connect(":memory:")
@@ -37,7 +38,15 @@ class Tables:
         for it in TABLES:
             files = _files(self._lake, it)
             self._files += files
-            self._db.register(it.view, _dataset(self._lake, it, files))
+            dataset = _dataset(self._lake, it, files)
+            if BY_NAME[it.topic].framed:  # files of before frames lack the index
+                self._db.register(f"{it.view}_files", dataset)
+                self._db.execute(
+                    f'CREATE VIEW {it.view} AS SELECT * REPLACE (coalesce("index", 0) AS "index")'
+                    f" FROM {it.view}_files"
+                )
+            else:
+                self._db.register(it.view, dataset)
         # from here on the connection reads these tables only: no file, no network, no extension
         self._db.execute("SET python_enable_replacements = false")
         self._db.execute("SET enable_external_access = false")
@@ -86,26 +95,28 @@ class Tables:
         if self._has(DISTINCT_VIEW):
             return
         places = list(self._dropped())
-        partitions = pa.array([partition for partition, _ in places], pa.int32())
-        offsets = pa.array([offset for _, offset in places], pa.int64())
-        dropped = pa.table({"partition": partitions, "offset": offsets})
+        columns = (("partition", pa.int32()), ("offset", pa.int64()), ("index", pa.int32()))
+        arrays = {
+            name: pa.array([it[n] for it in places], kind) for n, (name, kind) in enumerate(columns)
+        }
+        dropped = pa.table(arrays)
         self._db.register("events_dropped", dropped)
         self._db.execute(
             f"CREATE VIEW {DISTINCT_VIEW} AS SELECT * FROM events"
-            ' ANTI JOIN events_dropped USING (partition, "offset")'
+            ' ANTI JOIN events_dropped USING (partition, "offset", "index")'
         )
 
-    def _dropped(self) -> Iterator[tuple[int, int]]:
-        """(partition, offset) of the records that the fold drops."""
-        from flows.offline.view import Distinct
+    def _dropped(self) -> Iterator[tuple[int, int, int]]:
+        """(partition, offset, index) of the records that the fold drops."""
+        from flows.offline.view import Distinct, places
         from schemas.topics import EVENTS
 
         for partition in self._lake.partitions(EVENTS.name):
             view = Distinct(self._settings.dedupe_ms)
             start, end = self._lake.bounds(EVENTS.name, partition)
             for batch in self._lake.read(EVENTS.name, partition, start, end):
-                kept = {offset for offset, _, _ in view.take(batch).records}
-                yield from ((partition, it) for it in batch.offsets if it not in kept)
+                kept = view.places(batch)
+                yield from ((partition, *it) for it in places(batch) if it not in kept)
 
     def _has(self, view: str) -> bool:
         found = self._db.execute("SELECT 1 FROM duckdb_views() WHERE view_name = ?", [view])

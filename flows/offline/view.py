@@ -13,6 +13,9 @@ from models.dedupe import Deduper
 from schemas.events import Merge
 from schemas.topics import EVENTS
 
+Place = tuple[int, int]
+"""(offset, index)."""
+
 
 @dataclass
 class Distinct:
@@ -29,7 +32,20 @@ class Distinct:
 
     def take(self, batch: Batch) -> Decoded:
         """The records of the next batch that decode and are no duplicates."""
-        decoded = deduped(decode(batch)[0], self._deduper)
+        return self._distinct(decode(batch)[0])
+
+    def places(self, batch: Batch) -> set[Place]:
+        """The places of those records."""
+        decoded, letters = decode(batch)
+        undecodable = {(it.offset, it.index) for it in letters}
+        decodable = [place for place in places(batch) if place not in undecodable]
+        named = {
+            id(record): place for record, place in zip(decoded.records, decodable, strict=True)
+        }
+        return {named[id(record)] for record in self._distinct(decoded).records}
+
+    def _distinct(self, decoded: Decoded) -> Decoded:
+        decoded = deduped(decoded, self._deduper)
         if any(isinstance(event, Merge) for _, _, event in decoded.records):
             decoded.records = [it for it in decoded.records if self._is_new(it[2])]
         return decoded
@@ -43,6 +59,11 @@ class Distinct:
         if new:
             self._received[event.source] = number
         return new
+
+
+def places(batch: Batch) -> list[Place]:
+    """The place of each record of the batch."""
+    return list(zip(batch.offsets, batch.indexes or [0] * len(batch.offsets), strict=True))
 
 
 def distinct(batches: Iterable[Batch], settings: Settings) -> Iterator[Decoded]:

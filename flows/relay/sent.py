@@ -20,7 +20,7 @@ from schemas.topics import EVENTS
 Number = tuple[int, int]
 """(offset, n) of a record that a partition's fold emitted."""
 NONE_SENT: Final[Number] = (-1, 0)
-_MERGE: Final = b'"kind":"merge"'
+_MERGE: Final = b'{"kind":"merge"'
 
 
 class Relayed(NamedTuple):
@@ -92,7 +92,7 @@ def _raise_by_log(highest: dict[int, Number], settings: Settings, start: dict[in
                     zip(piece.values, piece.timestamps, strict=True) for piece in pieces
                 ):
                     # a cheap check first: nearly every record is an action
-                    if value and _MERGE in value[:20]:
+                    if value and value.startswith(_MERGE):
                         _raise(highest, _merge_number(value, at))
     finally:
         consumer.close()

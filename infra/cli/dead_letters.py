@@ -11,6 +11,7 @@ import click
 from infra.cli.options import json_option, print_json, system_option
 from infra.local.find import find
 from infra.terminal.text import console, table
+from schemas.dead_letters import whole_identity
 from schemas.errors import FreshetError
 from schemas.flows import FOLDS
 from schemas.times import iso
@@ -31,7 +32,7 @@ def dead_letters_command() -> None:
 
     \b
     freshet dead-letters list
-    freshet dead-letters show events:3:1200
+    freshet dead-letters show events:3:1200:0
     freshet dead-letters redrive --reason not_json --dry-run
     freshet dead-letters resume events 3
     """
@@ -102,8 +103,8 @@ def list_letters(
 @system_option
 @json_option
 def show_letter(identity: str, with_bytes: bool, data_dir: Path | None, as_json: bool) -> None:
-    """Show one letter. ID is topic:partition:offset."""
-    settings = find(data_dir).settings
+    """Show one letter. ID is topic:partition:offset:index; without an index it is 0."""
+    settings, identity = find(data_dir).settings, whole_identity(identity)
     by_id = {it.letter.identity: it for it in _all(settings, lambda it: it.identity == identity)}
     if identity not in by_id:
         raise FreshetError(
@@ -148,6 +149,7 @@ def redrive(
         raise click.UsageError(
             "name letters by id, or take --topic, --partition, --reason or --all"
         )
+    identities = tuple(map(whole_identity, identities))
     filtered = _matcher(topic, partition, reason)
     matches = lambda it: filtered(it) and (not identities or it.identity in identities)  # noqa: E731
     outcome = _redrive(find(data_dir).settings, matches, identities, dry_run)

@@ -22,7 +22,7 @@ from infra.kafka import kafka_client
 from infra.kafka.end_offsets import Place
 from infra.kafka.names import broker_name, topic_partition
 from infra.kafka.reader import Topics
-from infra.log_reader import Batch, Headers, OffTheLog
+from infra.log_reader import Headers, OffTheLog
 from infra.settings import Settings
 from schemas import dead_letters
 from schemas.dead_letters import REDRIVEN, DeadLetter, Redrive
@@ -192,7 +192,8 @@ class Letterbox:
             log = Topics(self._settings).read(*place, start, end_offsets[place])
             for batch in log:
                 for offset, headers in zip(batch.offsets, batch.headers, strict=False):
-                    name = (dict(headers).get(REDRIVEN) or b"").decode(errors="replace")
+                    sent = (dict(headers).get(REDRIVEN) or b"").decode(errors="replace")
+                    name = dead_letters.whole_identity(sent)
                     if name in names:
                         found[name] = offset
         return found
@@ -223,22 +224,24 @@ class Letterbox:
         """The record's bytes, from the letter or its topic. Errors: `OffTheLog` where neither has them."""
         if letter.value is not None or not letter.length:
             return letter.value
-        return self._record(letter).values[0]
+        return self._record(letter)[0]
 
     def _headers(self, letter: DeadLetter) -> Headers:
         """The record's headers; only those that the letter has where the topic does not hold the record."""
         if not letter.headers_too_long:
             return letter.headers
         try:
-            return self._record(letter).headers[0]
+            return self._record(letter)[1]
         except OffTheLog:
             return letter.headers
 
-    def _record(self, letter: DeadLetter) -> Batch:
-        """The record alone, read from its topic. Errors: `OffTheLog`."""
+    def _record(self, letter: DeadLetter) -> tuple[bytes | None, Headers]:
+        """The record's value and headers, read from its topic. Errors: `OffTheLog`."""
         place, at = letter.partition, letter.offset
         (batch,) = Topics(self._settings).read(letter.topic, place, at, at + 1)
-        return batch
+        # a frame that could not be spread is one record
+        n = letter.index if letter.index < len(batch.offsets) else 0
+        return batch.stored_values()[n], batch.headers[n] if batch.headers else ()
 
     def _open_producer(self) -> KafkaProducer:
         if self._producer is None:
@@ -261,6 +264,7 @@ def _marked(letter: DeadLetter, mark: Redrive) -> DeadLetter:
         topic=letter.topic,
         partition=letter.partition,
         offset=letter.offset,
+        index=letter.index,
         reason=letter.reason,
         value=None,
         record_at=letter.record_at,

@@ -7,6 +7,7 @@ from typing import Final
 
 from kafka import KafkaConsumer, TopicPartition
 
+from infra.frames import cut, spread
 from infra.kafka import fetch, kafka_client
 from infra.kafka.names import topic_partition
 from infra.log_reader import Batch, OffTheLog
@@ -50,7 +51,7 @@ class Topics:
                         if records.offsets:
                             batch = records.batch(partition, start)
                             start = batch.next
-                            yield batch
+                            yield from cut(spread(topic, batch), size)
                 # a compacted log may hold nothing before its end
                 reached = min(int(consumer.position(tp)), end)
                 if reached > start:

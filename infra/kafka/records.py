@@ -18,7 +18,8 @@ READABLE_TOPICS: Final = ("events", "items", "control", "slates", "experiments",
 def records(
     settings: Settings, topic: str, from_beginning: bool, until_end: bool = False, last: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """Records as they come, each with its decoded value; first the `last` records of each partition.
+    """Records as they come, each with its decoded value, those of a frame one by one; first the `last`
+    records of each partition (a frame is one there).
 
     Returns once the reader of our standard output has gone. With `until_end` it returns at the end offsets of
     the moment when it starts. Errors: `KafkaError`.
@@ -43,30 +44,50 @@ def records(
             polled = [record for batch in batches.values() for record in batch]
             # partitions have no order among each other: records of one poll are shown by time
             for record in sorted(polled, key=lambda it: (it.timestamp, it.partition, it.offset)):
-                yield _decoded(topic, record)
+                yield from _singles(topic, record)
     finally:
         reader.close()
 
 
-def _decoded(topic: str, record: Any) -> dict[str, Any]:
-    value: Any = record.value
-    if value is not None:
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = bytes(value).hex()
-    return {
-        "topic": topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "timestamp": record.timestamp,
-        "key": record.key.decode(errors="replace") if record.key is not None else None,
-        "headers": {
-            name: None if content is None else content.decode(errors="replace")
-            for name, content in record.headers
-        },
-        "value": value,
-    }
+def _singles(topic: str, record: Any) -> Iterator[dict[str, Any]]:
+    """The record, or those of the frame that it is."""
+    from infra.frames import spread
+    from infra.log_reader import Batch
+
+    partition, offset, timestamp = record.partition, record.offset, record.timestamp
+    batch = Batch(
+        partition,
+        offset,
+        offset + 1,
+        [offset],
+        [timestamp],
+        [record.value],
+        keys=[record.key],
+        headers=[tuple(record.headers)],
+    )
+    batch = spread(topic, batch)
+    for n, value in enumerate(batch.stored_values()):
+        key = batch.keys[n]
+        yield {
+            "topic": topic,
+            "partition": partition,
+            "offset": offset,
+            "index": batch.index(n),
+            "timestamp": timestamp,
+            "key": key.decode(errors="replace") if key is not None else None,
+            "headers": {
+                name: None if content is None else content.decode(errors="replace")
+                for name, content in batch.headers[n]
+            },
+            "value": None if value is None else _decoded(value),
+        }
+
+
+def _decoded(value: bytes) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return bytes(value).hex()
 
 
 def _output_closed() -> bool:

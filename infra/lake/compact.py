@@ -3,9 +3,9 @@
 Until the day is over, each of its hours that is over becomes one file. So the files of a chain stay few, and
 each record is written once more.
 
-Rows lie by (hour, cluster column, offset). A row group ends with the hour where that leaves it large enough.
-An hour of more than `MAX_SORTED_ROWS` rows is several such runs, cut in the order of the log: no more rows
-are in memory at once, here or where the file is read back. The merged range's entry replaces the entries
+Rows lie by (hour, cluster column, offset, index). A row group ends with the hour where that leaves it large
+enough. An hour of more than `MAX_SORTED_ROWS` rows is several such runs, cut in the order of the log: no more
+rows are in memory at once, here or where the file is read back. The merged range's entry replaces the entries
 within it: the chain is the path of fewest entries.
 """
 
@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.lake.file import File, torn
+from infra.lake.file import LOG_ORDER, File, torn
 from infra.lake.reader import Lake, missing
 from infra.lake.store import Store
 from infra.lake.write import GROUP_ROWS, data_name, day_of, writer
@@ -175,7 +175,7 @@ def _hours(rows: pa.Table) -> NDArray[np.int64]:
 
 def _by_hour(files: Sequence[_Source], cluster: str) -> Iterator[pa.Table]:
     """Sorted runs of rows, hours ascending: an hour is one run or several."""
-    order = [(cluster, "ascending"), ("offset", "ascending")]
+    order = [(cluster, "ascending"), *LOG_ORDER]
     for hour in sorted(set().union(*(file.hours for file in files))):
         tables = chain.from_iterable(file.of_hour(hour) for file in files if hour in file.hours)
         for run in _runs(tables):

@@ -19,7 +19,8 @@ from schemas.lake import BY_TOPIC, ManifestEntry
 
 OFFSETS_PER_STEP: Final = 65_536
 """Offsets that are sorted at once."""
-RECORD_COLUMNS: Final = ("offset", "timestamp", "key", "value")
+RECORD_COLUMNS: Final = ("offset", "index", "timestamp", "key", "value")
+LOG_ORDER: Final = (("offset", "ascending"), ("index", "ascending"))
 
 
 class Rows(NamedTuple):
@@ -38,14 +39,12 @@ class RowFilter(NamedTuple):
 
 
 class _Group:
-    """A row group sorted by offset, and how many of its rows were yielded."""
+    """A row group sorted by offset and index, and how many of its rows were yielded."""
 
     def __init__(self, table: pa.Table) -> None:
-        offsets: NDArray[np.int64] = table["offset"].to_numpy()
-        if len(offsets) > 1 and not (offsets[1:] > offsets[:-1]).all():
-            order = np.argsort(offsets, kind="stable")
-            table, offsets = table.take(pa.array(order)), offsets[order]
-        self._table, self._offsets, self._yielded = table, offsets, 0
+        self._table = _in_log_order(table)
+        self._offsets: NDArray[np.int64] = self._table["offset"].to_numpy()
+        self._yielded = 0
 
     def before(self, bound: int) -> pa.Table:
         """The rows below offset `bound` that were not yielded yet."""
@@ -104,16 +103,20 @@ class File:
         return (found.min_raw, found.max_raw) if found is not None and found.has_min_max else None
 
     def read(self, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
-        """These columns of these row groups; a column that the file lacks is null."""
+        """These columns of these row groups; a column that the file lacks is null, and `index` 0."""
         with self._parquet():
             found = self._file.read_row_groups(list(groups), columns=list(columns))
         schema = BY_TOPIC[self.entry.name.split("/")[1]].schema
         for name in set(columns).difference(
             found.column_names
         ):  # the file is older than the column
-            found = found.append_column(
-                schema.field(name), pa.nulls(len(found), schema.field(name).type)
+            field = schema.field(name)
+            cells = (
+                pa.nulls(len(found), field.type)
+                if field.nullable
+                else pa.array(np.zeros(len(found), np.int32))
             )
+            found = found.append_column(field, cells)
         return found if found.column_names == list(columns) else found.select(list(columns))
 
     def ordered(
@@ -144,12 +147,12 @@ class File:
     def select(self, wanted: RowFilter, columns: Sequence[str]) -> tuple[pa.Table, int]:
         """The rows that are wanted, in log order, and how many row groups were read for them."""
         groups = [n for n in range(self.groups) if self._may_hold(n, wanted)]
-        needed = dict.fromkeys([*columns, "offset", "timestamp"])
+        needed = dict.fromkeys([*columns, "offset", "index", "timestamp"])
         if wanted.person is not None:
             needed["person"] = None
         table = self.read(groups, list(needed))
         held = self._holds(table, wanted)
-        table = (table if held is None else table.filter(held)).sort_by("offset")
+        table = (table if held is None else table.filter(held)).sort_by(list(LOG_ORDER))
         return table.select(list(columns)), len(groups)
 
     def _may_hold(self, group: int, wanted: RowFilter) -> bool:
@@ -205,11 +208,16 @@ def _merged(groups: Sequence[_Group], bound: int) -> pa.Table:
         return tables[0]
     if not tables:
         return pa.table({"offset": pa.array([], pa.int64())})
-    table = pa.concat_tables(tables).combine_chunks()
+    return _in_log_order(pa.concat_tables(tables).combine_chunks())
+
+
+def _in_log_order(table: pa.Table) -> pa.Table:
     offsets: NDArray[np.int64] = table["offset"].to_numpy()
     if (offsets[1:] > offsets[:-1]).all():
         return table
-    return table.take(pa.array(np.argsort(offsets, kind="stable")))
+    # of one offset there are several rows: those of a frame
+    order = np.lexsort((table["index"].to_numpy(), offsets))
+    return table.take(pa.array(order))
 
 
 def _since(table: pa.Table, start: int) -> pa.Table:

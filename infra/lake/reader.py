@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from infra.frames import spread
 from infra.lake.errors import LakeTorn
 from infra.lake.file import RECORD_COLUMNS, File, RowFilter, Rows
 from infra.lake.manifest import Manifest, Span
@@ -74,7 +78,8 @@ class Lake:
         chain = _covering(manifest, start, end)
         for entry, rows, headers in _ahead(self._rows(manifest, chain, start, end)):
             for batch in _batches(partition, start, rows, headers, size):
-                yield batch
+                # bad frames lie there as they came
+                yield spread(topic, batch)
                 start = batch.next
             assert start == rows.next, entry.name
 
@@ -105,7 +110,7 @@ class Lake:
         until: int | None = None,
         columns: Sequence[str] = (),
     ) -> RowsRead:
-        """Rows of a person, of since <= record time < until (ms), or both, by partition and offset.
+        """Rows of a person, of since <= record time < until (ms), or both, by partition, offset and index.
 
         `columns` () are all; a column `partition` comes before them. Files and row groups that cannot hold a
         wanted row are not read. Errors: KeyError for a topic that has no table.
@@ -183,13 +188,13 @@ def _with_partition(table: pa.Table, partition: int) -> pa.Table:
 
 def _batches(partition: int, start: int, rows: Rows, headers: bool, size: int) -> Iterator[Batch]:
     total = len(rows.table)
-    for at in range(0, max(total, 1), size):
-        table = rows.table.slice(at, size)
-        if not len(table):
-            yield Batch(partition, start, rows.next, [], [], [])
-            return
-        offsets = table["offset"].to_pylist()
-        end = rows.next if at + size >= total else offsets[-1] + 1
+    if not total:
+        yield Batch(partition, start, rows.next, [], [], [])
+        return
+    for begin, stop in pairwise(_cuts(rows.table["offset"].to_numpy(), size)):
+        table = rows.table.slice(begin, stop - begin)
+        offsets, indexes = table["offset"].to_pylist(), table["index"].to_numpy()
+        end = rows.next if stop == total else offsets[-1] + 1
         yield Batch(
             partition,
             start,
@@ -199,8 +204,22 @@ def _batches(partition: int, start: int, rows: Rows, headers: bool, size: int) -
             table["value"].to_pylist(),
             keys=table["key"].to_pylist(),
             headers=_headers(table) if headers else (),
+            indexes=indexes.tolist() if indexes.any() else [],
         )
         start = end
+
+
+def _cuts(offsets: NDArray[np.int64], size: int) -> list[int]:
+    """Where batches of at most `size` rows begin, and the last one ends; a frame's rows stay together."""
+    found = [0]
+    while (end := found[-1] + size) < len(offsets):
+        begin = int(np.searchsorted(offsets, offsets[end]))
+        if begin <= found[-1]:  # the frame alone has more
+            begin = int(np.searchsorted(offsets, offsets[end], "right"))
+        found.append(begin)
+    if found[-1] < len(offsets):
+        found.append(len(offsets))
+    return found
 
 
 def _headers(table: pa.Table) -> Sequence[Headers]:

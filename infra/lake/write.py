@@ -34,6 +34,8 @@ def columns(table: Table, batches: Sequence[Batch]) -> pa.Table:
     timestamps = [at for batch in batches for at in batch.timestamps]
     keys = [key for batch in batches for key in batch.keys or [None] * len(batch.offsets)]
     values = [value for batch in batches for value in batch.values]
+    stored = [value for batch in batches for value in batch.stored_values()]
+    indexes = [index for it in batches for index in it.indexes or [0] * len(it.offsets)]
     headers, schema = _headers(batches, len(offsets)), table.schema
     chunks = []
     for first in range(0, len(offsets), CHUNK_ROWS):
@@ -42,8 +44,9 @@ def columns(table: Table, batches: Sequence[Batch]) -> pa.Table:
             pa.array(offsets[cut], pa.int64()),
             pa.array(timestamps[cut], TIME),
             pa.array(keys[cut], pa.binary()),
-            pa.array(values[cut], pa.binary()),
+            pa.array(stored[cut], pa.binary()),
             headers[cut],
+            pa.array(indexes[cut], pa.int32()),
             *table.typed(values[cut]),
         ]
         chunks.append(pa.RecordBatch.from_arrays(arrays, schema=schema))

@@ -147,7 +147,7 @@ class _Reading:
             self._found.wrong("unsent", _place(row))
             return
         self._seen["poison"].add(named.number)
-        self._poison_at.add(f"events:{row.partition}:{row.offset}".encode())
+        self._poison_at.add(f"events:{row.partition}:{row.offset}:0".encode())
         if row.value != self._made.poison(named.number):
             self._found.wrong("altered", _place(row))
 

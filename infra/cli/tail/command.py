@@ -87,7 +87,8 @@ def line(topic: str, record: dict[str, Any]) -> str:
     at = click.style(local(record["timestamp"]), fg="bright_black")
     value = _printable(record["value"])
     if not isinstance(value, dict):
-        return f"{at}  {record['partition']}:{record['offset']}  not JSON"
+        what = "a bad frame" if isinstance(value, list) else "not JSON"
+        return f"{at}  {record['partition']}:{record['offset']}  {what}"
     words = {
         "events": _event,
         "items": _item,

@@ -20,12 +20,18 @@ from infra.settings import Settings, to_environment
 from schemas import dead_letters as dead_letter
 from schemas import events
 from schemas.dead_letters import REDRIVEN, TRIES, DeadLetter, Redrive
+from schemas.events import Served
+from schemas.headers import FRAME
 from schemas.topics import DEAD_LETTERS, EVENTS
 from tests.flows.faults import POISON
 from tests.laws.world import T0, action
+from tests.support.lakes import person
 from tests.support.running import fold_people
 
 SECRET = b"swordfish of nineteen"
+
+
+SECRET_IN_FRAME = b'{"kind":"served","person":"swordfish"}'
 
 
 def send(
@@ -96,7 +102,7 @@ def test_letters_are_counted_by_identity_and_their_bytes_are_asked_for(settings:
     }
     each = freshet(settings, "list", "--each", "--partition", 3, "--json")["letters"]
     assert [(it["id"], it["repeats"], it["bytes"]) for it in each] == [
-        ("events:3:0", 1, len(SECRET))
+        ("events:3:0:0", 1, len(SECRET))
     ]
     assert "swordfish" not in freshet(settings, "list") + freshet(settings, "show", "events:3:0")
     assert "swordfish" in freshet(settings, "show", "events:3:0", "--bytes")
@@ -188,6 +194,33 @@ def test_a_good_record_in_a_letter_is_folded_once(settings: Settings) -> None:
     assert [events.decode_stored(it.value) for it in log_of(settings, EVENTS.name)] == [action(1)]
 
 
+def test_the_bad_record_of_a_frame_is_a_letter_and_is_sent_again_alone(settings: Settings) -> None:
+    good = Served(
+        person=person(7), slate_id="s", placement="home", received_at=T0, items=("a", "b")
+    )
+    values = [events.encode(good), SECRET_IN_FRAME, events.encode(action(1))]
+    frame = b"[%b]" % b",".join(values)
+    headers = [*EVENTS.headers, (FRAME, b"3")]
+    producer = kafka_client.producer(settings)
+    for value in (frame, b"[]"):
+        producer.send(EVENTS.name, value, b"", headers, 2).get(10)
+    producer.close()
+    fold_people(settings)
+    each = freshet(settings, "list", "--each", "--json")["letters"]
+    assert {it["id"]: (it["reason"], it["bytes"]) for it in each} == {
+        "events:2:0:1": ("does_not_fit_schema", len(SECRET_IN_FRAME)),
+        "events:2:0:2": ("bad_frame", len(values[2])),
+        "events:2:1:0": ("bad_frame", 2),
+    }
+    assert freshet(settings, "redrive", "--all", "--json")["sent"] == 3
+    sent = {it.value: it for it in once_more(settings)}
+    assert sent.keys() == {SECRET_IN_FRAME, values[2], b"[]"}
+    assert [it.value for it in sent.values() if FRAME in dict(it.headers)] == [b"[]"]
+    fold_people(settings)  # the action counts now, as a single record
+    state = freshet(settings, "list", "--state", "waiting", "--each", "--json")["letters"]
+    assert sorted(it["reason"] for it in state) == ["bad_frame", "does_not_fit_schema"]
+
+
 def test_what_is_too_long_for_a_letter_is_read_where_it_lies(settings: Settings) -> None:
     long = b"x" * (MAX_VALUE_BYTES + 1)
     send(settings, 1, [long])
@@ -199,7 +232,7 @@ def test_what_is_too_long_for_a_letter_is_read_where_it_lies(settings: Settings)
     (record,) = once_more(settings)
     assert record.value == long
     put(settings, letter(99, None, size=len(long)))
-    assert "no longer has them: events:1:99" in freshet(settings, "redrive", "--all", code=1)
+    assert "no longer has them: events:1:99:0" in freshet(settings, "redrive", "--all", code=1)
 
 
 def test_a_letter_of_a_partition_that_is_not_there_is_an_error(settings: Settings) -> None:

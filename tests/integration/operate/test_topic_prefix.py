@@ -122,7 +122,7 @@ def test_a_dead_letter_is_of_our_topic_and_goes_back_to_its_own(
     poison(shop)
     fold_people(shop)
     (letter,) = tail(shop, "dead-letters", 1)
-    assert (letter["key"], letter["value"]["topic"]) == ("events:2:0", "events")
+    assert (letter["key"], letter["value"]["topic"]) == ("events:2:0:0", "events")
     assert count(plain, "dead-letters") == 0
     assert freshet(shop, "dead-letters", "show", "events:2:0")
     sent = json.loads(freshet(shop, "dead-letters", "redrive", "--all", "--json"))

@@ -129,7 +129,7 @@ def rows(values: list[bytes]) -> list[Row]:
 
 
 def letters(values: list[bytes]) -> list[bytes]:
-    return [f"events:0:{n}".encode() for n, value in enumerate(values) if b"poison" in value]
+    return [f"events:0:{n}:0".encode() for n, value in enumerate(values) if b"poison" in value]
 
 
 def found(
@@ -216,7 +216,7 @@ def test_what_is_wrong_in_the_log_is_found(what: str, change: Change) -> None:
 def test_a_missing_letter_and_a_false_one_are_counted() -> None:
     values = log()
     assert found(values, keys=letters(values)[1:]).counts["lost_letters"] == 1
-    result = found(values, keys=[*letters(values), b"events:0:0"])
+    result = found(values, keys=[*letters(values), b"events:0:0:0"])
     assert result.counts["false_letters"] == 1
 
 

@@ -110,6 +110,7 @@ IDS = {
         "of_offset": 103,
         "reason": 104,
         "record_at": 105,
+        "of_index": 106,
     },
 }
 LOG = {
@@ -121,6 +122,7 @@ LOG = {
     "headers.element": 6,
     "headers.element.name": 7,
     "headers.element.value": 8,
+    "index": 9,
 }
 
 

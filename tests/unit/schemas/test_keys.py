@@ -43,6 +43,7 @@ NOT_KEYS = {
     "flows/rollup/tables.py": "the head of the stored base",
     "infra/apps/bench/writes/batches.py": "the labels of a metric",
     "infra/client/http.py": "a header of HTTP",
+    "infra/frames.py": "the ends of a JSON object",
     "infra/datasets/sources.py": "the ends of a JSON object",
     "infra/datasets/layouts/shapes.py": "the beginning of a JSON object",
     "serving/http/forms.py": "the beginning of a JSON object",
