@@ -50,3 +50,33 @@ def _places_by_person(person: U64, of: U64) -> dict[int, I64]:
     for n, each in enumerate(people.tolist()):
         found[each] = at[stops[n] : stops[n + 1]]
     return found
+
+
+def between_frames(
+    offsets: I64, stops: list[int], places: I64, read_at: list[int]
+) -> tuple[list[int], list[int]]:
+    """`stops` and `read_at`, as `boundaries` gives them, moved to where no two records of one offset are cut
+    apart. `offsets` (n,): of the records; `places`: numbers of records at which an offset begins.
+
+    A state that was read before its place is read at the end of the frame, another one at its beginning: both
+    lie on the same side of the place, so on the same side of the person's records.
+
+    >>> offsets, places = np.array([4, 5, 5, 5, 6]), np.array([1, 4])
+    >>> between_frames(offsets, [2, 5], places, [2, 2])
+    ([1, 4, 5], [1, 4])
+    """
+    if (np.diff(offsets) > 0).all():
+        return stops, read_at
+    begins = np.append(np.flatnonzero(np.diff(offsets, prepend=-1)), len(offsets))
+
+    def up(at: int) -> int:
+        return int(begins[np.searchsorted(begins, at)])
+
+    def down(at: int) -> int:
+        return int(begins[np.searchsorted(begins, at, "right") - 1])
+
+    moved = [
+        up(at) if at <= place else down(at)
+        for at, place in zip(read_at, places.tolist(), strict=True)
+    ]
+    return sorted({up(at) for at in stops} | {at for at in moved if at}), moved

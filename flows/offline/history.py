@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.offline.boundaries import boundaries
+from flows.offline.boundaries import between_frames, boundaries
 from flows.offline.fold import Offline
 from flows.offline.records import Records, person_hash, recorded
 from flows.people.batch import Decoded
@@ -131,12 +131,14 @@ def fold_partition(
     records = recorded(log.events[partition])
     mine = [cut for cut in dict.fromkeys(cuts) if cut.partition == partition]
     people = Offline(settings, partition, Fence("", len(log.events), 0, 0, VERSION))
+    places = records.at_offsets(np.array([cut.offset for cut in mine], np.int64))
     stops, read_at = boundaries(
         records.column("person"),
-        records.at_offsets(np.array([cut.offset for cut in mine], np.int64)),
+        places,
         np.array([person_hash(cut.person) for cut in mine], np.uint64),
         RECORDS_PER_BATCH,
     )
+    stops, read_at = between_frames(records.column("offset"), stops, places, read_at)
     due: dict[int, list[Cut]] = defaultdict(list)
     for cut, stop in zip(mine, read_at, strict=True):
         due[stop].append(cut)

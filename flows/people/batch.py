@@ -62,6 +62,8 @@ class Decoded:
     """The records at which the partition's newest record time came into another UTC day."""
     dropped: list[Record] = field(default_factory=list)
     """The records that de-duplication dropped, in the order of the log."""
+    indexes: dict[int, int] = field(default_factory=dict)
+    """By `id` of an event, the index of its record in a frame; without those of index 0."""
 
     @property
     def repeated(self) -> list[Record]:
@@ -129,6 +131,8 @@ class Effects:
         """`identities`: as of the batch (`Decoded`)."""
         self.write, self._first = write, first
         self._identities = np.maximum(identities.astype(np.uint32), 1)  # the low halves
+        self.indexes: dict[int, int] = {}
+        """As of the batch (`Decoded`): a merge that is sent for a record in a frame has n = 1 + its index."""
         self.dirty: set[int] = set()
         self.recent_changed: set[int] = set()
         self.outgoing: dict[tuple[int, int], Merge] = {}

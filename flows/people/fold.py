@@ -129,6 +129,7 @@ class PeopleFold:
         fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
         write = Write("people", self.partition, batch.first, fence, self.keyspace)
         effects = Effects(write, batch.first, batch.identities)
+        effects.indexes = batch.indexes
         records, kinds = batch.records, {type(event) for _, _, event in batch.records}
         if Merge in kinds:
             records = self._linked.fresh(records, effects)

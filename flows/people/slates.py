@@ -232,13 +232,14 @@ class Slates:
         self, offset: int, event: Served | Action, to: str, effects: Effects, repeated: bool
     ) -> list[Effect]:
         """Sends the event of a linked id to the partition of its person, which counts it."""
-        merge = effects.outgoing.get((offset, 1))  # of an action: its row was forwarded already
+        n = 1 + effects.indexes.get(id(event), 0)
+        merge = effects.outgoing.get((offset, n))  # of an action: its row was forwarded already
         if merge is None:
             merge = Merge(
                 person=Pseudonym(to),
                 source=self._partition,
                 offset=offset,
-                n=1,
+                n=n,
                 received_at=event.received_at,
                 of=event.person,
             )

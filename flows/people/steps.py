@@ -20,7 +20,16 @@ from schemas.topics import EVENTS
 def decode(batch: Batch) -> tuple[Decoded, list[DeadLetter]]:
     """The events of a batch, and a dead letter for each record that does not decode."""
     records, letters = split(EVENTS.name, batch, events.decode_all)
-    return Decoded(batch.partition, batch.first, batch.next, records, batch.timestamps), letters
+    found = Decoded(batch.partition, batch.first, batch.next, records, batch.timestamps)
+    if batch.indexes:
+        bad = {(it.offset, it.index) for it in letters}
+        good = [at for at in zip(batch.offsets, batch.indexes, strict=True) if at not in bad]
+        found.indexes = {
+            id(event): index
+            for (_, index), (_, _, event) in zip(good, records, strict=True)
+            if index
+        }
+    return found, letters
 
 
 def new_fold(

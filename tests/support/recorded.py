@@ -34,4 +34,5 @@ class Recorded:
                     [batch.timestamps[n] for n in keep],
                     [batch.values[n] for n in keep],
                     keys=[batch.keys[n] for n in keep],
+                    indexes=[batch.index(n) for n in keep] if batch.indexes else [],
                 )
