@@ -74,8 +74,8 @@ class _Single(NamedTuple):
 def spread(topic: str, batch: Batch) -> Batch:
     """The batch with each record of its frames by itself, and each record that is refused marked as such.
 
-    A record of a frame gets the key, the headers and the value of a single one. `batch` must be as it was
-    fetched from `topic`, or read from the lake.
+    A record of a frame gets the key, the headers and the value of a single one. `batch` is as it was fetched
+    from `topic`, or read from the lake; what was spread before stays as it is.
     """
     kind = _KINDS.get(topic)
     if kind is None or not batch.headers or all(batch.keys):
@@ -159,7 +159,7 @@ class _Spread:
 
     def add_frame(self, n: int, kind: _Kind) -> None:
         """Adds the records of the frame with number `n` in the batch, or refuses it."""
-        headers, value = self._from.headers[n], self._from.values[n]
+        headers, value = self._from.headers[n], self._from.refused.get(n, self._from.values[n])
         elements = _elements(value, headers)
         if elements is None:
             self._begin(n, [self._from.index(n)])

@@ -109,6 +109,9 @@ class Settings(KafkaSettings, frozen=True, kw_only=True):
     """Most bytes that the spools under `data_dir` hold together of what the broker has not taken yet."""
     write_spool_bytes: int = 1 << 30
     """The same for what clients wrote while the broker was away; beyond it writes are refused with 503."""
+    frames: str = "on"
+    """on: served records and slates of a partition travel together in one record of the log, a frame; off:
+    each by itself, for a consumer that reads no frames."""
     connections: int = 4096
     """Most connections of clients to one serving process; one more is answered 503. It keeps 128 of the files
     that it may open (ulimit -n) for itself."""
@@ -300,6 +303,8 @@ def _check(settings: Settings) -> None:
         raise BadSetting("FRESHET_PORT must be 0 (a free one) to 65535")
     if not 0 <= settings.metrics_port < 65536:
         raise BadSetting("FRESHET_METRICS_PORT must be 0 (none) to 65535")
+    if settings.frames not in ("on", "off"):
+        raise BadSetting("FRESHET_FRAMES must be on or off")
     if settings.log_level not in ("", *LEVELS):
         raise BadSetting(f"FRESHET_LOG_LEVEL takes one of {', '.join(LEVELS)}")
     if not re.fullmatch("[a-z0-9._-]{0,32}", settings.topic_prefix):

@@ -1,4 +1,8 @@
-"""Sends frames to the broker: a batch at a time, repeated until it is acknowledged. Losses are counted."""
+"""Sends slates to the broker: a batch at a time, repeated until it is acknowledged. Losses are counted.
+
+What a batch has for one partition goes as one record of the log, a frame (`infra.frames`), unless that is
+switched off. A batch that is sent again may come in other frames: its records are the same, in their order.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from infra.backoff import Pauses
+from infra.frames import framed
 from infra.kafka.produce.errors import NotDurable
 from schemas.headers import Headers
 from schemas.identity import partition_of
@@ -33,9 +38,12 @@ class Appender(Protocol):
     async def append(self, topic: str, records: Sequence[Record]) -> Mapping[int, int]:
         """Partition -> highest offset written there. Errors: `NotDurable`."""
 
+    def max_value_bytes(self, topic: str) -> int:
+        """The longest value that `topic` takes now, as far as is known."""
+
 
 class Delivery:
-    """`clock` in seconds: losses are logged once in `LOSS_LOG_SECONDS`."""
+    """`clock` in seconds: losses are logged once in `LOSS_LOG_SECONDS`. `frames`: whether to make them."""
 
     def __init__(
         self,
@@ -43,8 +51,11 @@ class Delivery:
         partitions: int,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        frames: bool = True,
     ) -> None:
         self._appender, self._partitions, self._metrics = appender, partitions, metrics
+        self._frames = frames
         self._clock, self._unlogged, self._next_log_at = clock, 0, float("-inf")
 
     async def send(self, frames: list[Frame]) -> None:
@@ -84,6 +95,8 @@ class Delivery:
             self._unlogged, self._next_log_at = 0, self._clock() + LOSS_LOG_SECONDS
 
     async def _append(self, topic: str, records: list[Record]) -> bool:
+        if self._frames:  # at each try: a broker that refused the length may have said so
+            records = framed(topic, records, self._appender.max_value_bytes(topic))
         try:
             await self._appender.append(topic, records)
         except NotDurable:

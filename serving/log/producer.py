@@ -24,6 +24,7 @@ from typing import Final
 from kafka.errors import KafkaError
 
 from infra.kafka import kafka_client
+from infra.kafka.produce.batch import MAX_BATCH_BYTES
 from infra.kafka.produce.connect import DELIVERY_TIMEOUT_MS
 from infra.kafka.produce.errors import NotDurable
 from infra.kafka.produce.failure import Failure
@@ -32,6 +33,7 @@ from infra.kafka.produce.leaders import TopicsDiffer
 from infra.kafka.produce.opener import Opener
 from infra.kafka.produce.outcome import AppendOutcome, Done
 from infra.kafka.produce.pending import PendingAppend, PendingAppends
+from infra.kafka.produce.record_batch import HEAD_BYTES, MAX_RECORD_OVERHEAD
 from infra.kafka.reachable import is_reachable
 from infra.settings import Settings
 from schemas.errors import ConfigurationError
@@ -50,6 +52,10 @@ KEEP_ALIVE_SECONDS: Final = 60.0
 """Brokers and firewalls end what is silent for some minutes."""
 MAX_SILENCE_SECONDS: Final = 0.3
 """After this long without an answer, while records wait for one, the broker is probed."""
+
+
+HEADERS_BYTES: Final = 64
+"""Of a frame's headers, at most: its schema, and how many records it holds."""
 
 
 class LogProducer:
@@ -110,6 +116,14 @@ class LogProducer:
     def acknowledged(self) -> int:
         """Records that the broker has acknowledged since the start."""
         return self._records + (self._producer.acknowledged_records if self._producer else 0)
+
+    def max_value_bytes(self, topic: str) -> int:
+        """The longest value of a record of ours that `topic` takes, as the broker says; while none is there,
+        that of any batch."""
+        batch = MAX_BATCH_BYTES
+        if self._producer is not None:
+            batch = self._producer.cluster.topics[topic].max_batch_bytes
+        return batch - HEAD_BYTES - MAX_RECORD_OVERHEAD - HEADERS_BYTES
 
     def submit(self, topic: str, records: Sequence[Record], headers: Headers, done: Done) -> None:
         """Takes records; `done` gets the outcome later: the offsets once the broker has every record, or an

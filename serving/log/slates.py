@@ -67,7 +67,9 @@ class Slates:
         root = settings.data_dir / "spool"
         self._metrics, self._max_memory_bytes = metrics, max_memory_bytes
         self._spool = Spool(root, settings.spool_bytes)
-        self._delivery = Delivery(producer, settings.partitions, metrics)
+        self._delivery = Delivery(
+            producer, settings.partitions, metrics, frames=settings.frames == "on"
+        )
         self._orphans = OrphanSlates(root, self._delivery, metrics)
         self._memory: deque[PendingSlate] = deque()
         self._memory_bytes = 0

@@ -15,6 +15,7 @@ from schemas import events, slates
 from schemas.events import Served
 from schemas.identity import partition_of
 from schemas.slates import Slate
+from tests.support.singles import singles
 
 
 class Arrived:
@@ -35,7 +36,7 @@ class Arrived:
 
     def look(self) -> None:
         for place, records in self._consumer.poll(50).items():
-            for record in records:
+            for record in singles(place.topic, records):
                 assert place.partition == partition_of(record.key, self._partitions)
                 if place.topic == "slates":
                     decoded = slates.decode(record.value)

@@ -30,6 +30,7 @@ from schemas.state import fences, tables
 from schemas.state.fences import Fence
 from tests.support import worlds
 from tests.support.http import Answer, Server, serving
+from tests.support.singles import singles
 from tests.support.worlds import NOW
 
 ITEMS = [*worlds.catalogue(300, 8, 7), Item(item_id="gone", category="c0", available=False)]
@@ -163,7 +164,7 @@ def logged(
 
         def look() -> bool:
             for place, records in consumer.poll(100).items():
-                for record in records:
+                for record in singles(place.topic, records):
                     if place == slates and record.key == slate_id.encode():
                         made.append(slate.decode(record.value))
                     elif place != slates and slate_id.encode() in record.value:

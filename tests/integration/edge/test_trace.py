@@ -21,6 +21,7 @@ from tests.support import lakes
 from tests.support.http import Server, metric, serving
 from tests.support.outage import Broker
 from tests.support.running import fill_lake
+from tests.support.singles import singles
 
 VIEW = {"user_id": "u1", "item_id": "i1", "action": "view"}
 
@@ -43,7 +44,7 @@ def records(settings: Settings, topic: str) -> Iterator[Any]:
         end_offsets = consumer.end_offsets(places)
         while any(consumer.position(place) < end_offsets[place] for place in places):
             for found in consumer.poll(100).values():
-                yield from found
+                yield from singles(topic, found)
     finally:
         consumer.close()
 

@@ -3,6 +3,7 @@ refused and never decoded."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import msgspec
@@ -122,6 +123,7 @@ def test_what_is_joined_comes_apart_as_it_was(topic: Topic, traces: list[bytes],
         before = [it._replace(partition=0) for it in records if it.partition == partition]
         together = batch([it for it in joined if it.partition == partition])
         after = spread(topic.name, together)
+        assert records_of(spread(topic.name, after)) == records_of(after)
         assert records_of(after) == before
         assert not after.refused
         places = list(zip(after.offsets, after.indexes or [0] * len(before), strict=True))
@@ -189,6 +191,7 @@ def test_a_frame_that_is_none_is_one_dead_letter(bad: Record) -> None:
     found = spread(EVENTS.name, batch([good, bad, good]))
     assert found.offsets == [7, 8, 9]
     assert found.stored_values() == [good.value, bad.value, good.value]
+    assert replace(spread(EVENTS.name, found), read_at=found.read_at) == found
     kept, (letter,) = split(EVENTS.name, found, events.decode_all)
     assert [offset for offset, _, _ in kept] == [7, 9]
     assert (letter.identity, letter.reason) == ("events:0:8:0", BAD_FRAME)
