@@ -35,9 +35,9 @@ def sql_command(query: str | None, rows: int, data_dir: Path | None, as_json: bo
     """Query the lake: run QUERY, or the lines of standard input.
 
     Each topic is a view (events, items, control, slates, experiments, dead_letters) of the record as written
-    ("offset", "timestamp", key, value, headers), its day and partition, and typed columns. The view
-    events_distinct has the events that a fold counts: without duplicates, and without records that do not
-    decode.
+    ("offset", "timestamp", key, value, headers), its day and partition, and typed columns. A record of a
+    frame is a row: partition, "offset" and "index" name it. The view events_distinct has the events
+    that a fold counts: without duplicates, and without records that do not decode.
 
     \b
     freshet sql "SELECT action, count(*) FROM events_distinct GROUP BY action"

@@ -64,11 +64,11 @@ def made(log: Sequence[tuple[str, int, int]]) -> list[Record]:
     return found
 
 
-def batches(records: Sequence[Record], ends: Sequence[int], frames: bool) -> Iterator[Batch]:
-    """The records up to each of `ends` together: in frames where that may be, else single ones; all those
-    between two ends have one time."""
+def batches(records: Sequence[Record], stops: Sequence[int], frames: bool) -> Iterator[Batch]:
+    """The records up to each of `stops` together: in frames where that may be, else single ones; all those
+    between two stops have one time."""
     first = 0
-    for n, (start, end) in enumerate(pairwise([0, *ends])):
+    for n, (start, end) in enumerate(pairwise([0, *stops])):
         group, runs = list(records[start:end]), [list[Record]()]
         for it in group:
             if not it.value.startswith(b'{"kind":"served"'):
@@ -121,8 +121,8 @@ def test_any_frames_give_the_same_state_the_same_merges_and_the_same_rows(
     if data.draw(st.booleans()):
         log = [("link", GUEST, 2), *log]
     records = made(log)
-    ends = sorted({*data.draw(st.lists(st.integers(1, len(log)), max_size=4)), len(log)})
-    single, joined = (list(batches(records, ends, frames)) for frames in (False, True))
+    stops = sorted({*data.draw(st.lists(st.integers(1, len(log)), max_size=4)), len(log)})
+    single, joined = (list(batches(records, stops, frames)) for frames in (False, True))
     size = data.draw(st.integers(1, 9))
     alone = Folded(single)
     together = Folded([part for batch in joined for part in cut(batch, size)])
@@ -150,11 +150,11 @@ def _sent(merge: Any, places: Sequence[Place]) -> tuple[object, ...]:
 @settings(max_examples=20)
 @given(st.lists(steps, min_size=4, max_size=30), st.lists(st.integers(1, 30), max_size=4))
 def test_a_state_of_the_past_is_read_between_frames(
-    log: list[tuple[str, int, int]], ends: list[int]
+    log: list[tuple[str, int, int]], stops: list[int]
 ) -> None:
     records = [it for it in made(log) if b'"placement":7' not in it.value]
-    ends = sorted({*(it for it in ends if it < len(records)), len(records)})
-    read = list(batches(records, ends, True))
+    stops = sorted({*(it for it in stops if it < len(records)), len(records)})
+    read = list(batches(records, stops, True))
     parts = [part for batch in read for part in cut(batch, 1)]
     fold, cuts = _offline(), []
     wanted = dict[history.Cut, bytes | None]()

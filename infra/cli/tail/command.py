@@ -44,7 +44,7 @@ GAVE_BACK: Final = ("gave back", "yellow")
 def tail_command(
     topic: str, from_beginning: bool, count: int | None, data_dir: Path | None, as_json: bool
 ) -> None:
-    """Watch the records of TOPIC until Ctrl-C.
+    """Watch the records of TOPIC until Ctrl-C. Those of a frame come one by one.
 
     \b
     freshet tail events

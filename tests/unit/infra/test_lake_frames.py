@@ -93,8 +93,8 @@ def test_records_come_back_as_they_were_and_no_frame_is_cut(held: Lake, size: in
     put(held, log())
     back = read(held, size)
     assert rows(back) == rows(log())
-    ends = [(it.first, it.next) for it in back]
-    assert [first for first, _ in ends] == [0, *(end for _, end in ends[:-1])]
+    bounds = [(it.first, it.next) for it in back]
+    assert [first for first, _ in bounds] == [0, *(end for _, end in bounds[:-1])]
     assert all(len(it.offsets) <= size or len(set(it.offsets)) == 1 for it in back)
 
 
