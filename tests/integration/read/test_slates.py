@@ -9,7 +9,11 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
 
+from infra.kafka import kafka_client
+from infra.kafka.names import broker_name
 from infra.kafka.reader import Topics
 from infra.settings import Settings
 from schemas.alphabet import Pseudonym
@@ -103,6 +107,50 @@ def test_all_slates_arrive_in_order_and_the_spool_is_empty(settings: Settings) -
         assert len(found.slates) == 1001
         assert len(found.served) == 1000
         assert found.in_order()
+
+
+def offsets_of(settings: Settings) -> int:
+    """How many records the log holds of slates and events; a frame is one."""
+    log = Topics(settings)
+    places = [(topic.name, p) for topic in (SLATES, EVENTS) for p in range(settings.partitions)]
+    return sum(log.bounds(*place)[1] for place in places)
+
+
+@pytest.mark.parametrize("frames", ["on", "off"])
+def test_what_leaves_together_for_a_partition_is_one_record_of_the_log(
+    settings: Settings, frames: str
+) -> None:
+    async def run(slates: Slates, metrics: Metrics) -> None:
+        for n in range(150):
+            slates.add(slate_of(n), served_of(n))
+        await slates.start()
+
+    with_slates(msgspec.structs.replace(settings, frames=frames), run)
+    assert offsets_of(settings) == (2 * settings.partitions if frames == "on" else 300)
+    with arrived(settings) as found:
+        found.until(ids(*range(150)))
+        assert (len(found.slates), len(found.served)) == (150, 150)
+        assert found.in_order()
+
+
+def test_no_frame_is_longer_than_its_topic_takes(settings: Settings) -> None:
+    kafka_client.ensure_topics(settings)
+    name = broker_name(settings, SLATES.name)
+    limit = ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": "2000"})
+    with KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap) as admin:
+        admin.alter_configs([limit])
+
+    async def run(slates: Slates, metrics: Metrics) -> None:
+        for n in range(150):
+            slates.add(slate_of(n), served_of(n))
+        await slates.start()
+
+    metrics = with_slates(settings, run)
+    assert counted(metrics, "freshet_slates_lost_total") == 0
+    assert 8 < offsets_of(settings) < 150
+    with arrived(settings) as found:
+        found.until(ids(*range(150)))
+        assert (len(found.slates), len(found.served)) == (150, 150)
 
 
 def test_both_records_of_a_slate_have_the_trace_of_its_request(settings: Settings) -> None:
