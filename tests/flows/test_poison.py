@@ -19,11 +19,12 @@ from infra.settings import Settings
 from infra.store import redis_client
 from infra.store.paused import Paused, accept, paused
 from schemas import events
+from schemas.headers import FRAME
 from schemas.keys import PLAIN
 from schemas.state import fences
 from schemas.topics import EVENTS
 from tests.flows.faults import POISON
-from tests.laws.world import action
+from tests.laws.world import action, served
 from tests.unit.infra.test_telemetry import samples
 
 LIMIT = 50
@@ -77,6 +78,22 @@ def letters(settings: Settings) -> int:
 def test_the_limit_is_ten_thousand_or_as_set() -> None:
     assert Settings().poison_limit == 10_000
     assert METRICS["freshet_flow_paused"].labels == ("flow", "partition")
+
+
+def test_records_of_frames_are_counted_one_by_one(strict: Settings) -> None:
+    bad, fine = b'{"kind":"served"}', events.encode(served("s1"))
+    frames = {0: [[fine, *[bad] * 30], [bad] * 31], 1: [[bad] * 30, [*[bad] * 15, fine, *[bad] * 10]]}
+    producer = kafka_client.producer(strict)
+    for partition, each in frames.items():
+        for values in each:
+            headers = [*EVENTS.headers, (FRAME, b"%d" % len(values))]
+            producer.send(EVENTS.name, b"[%b]" % b",".join(values), b"", headers, partition)
+        producer.flush()
+        fold(strict)
+    producer.close()
+    (stopped,) = paused_partitions(strict)
+    assert (stopped.partition, stopped.stands, stopped.row) == (0, 2, 61)
+    assert letters(strict) == 61 + 30 + 25
 
 
 def test_a_run_of_poison_pauses_its_partition_and_no_other(
