@@ -62,13 +62,8 @@ _KINDS: Final = {
 _decode_named: Final = msgspec.json.Decoder(_Named).decode
 
 
-class _Single(NamedTuple):
-    """A record of a frame as it would be as a single record; `refused`: it may not be in a frame."""
-
-    key: bytes
-    value: bytes
-    trace: bytes
-    refused: bool = False
+_Single = tuple[bytes, bytes, bytes, bool]
+"""Key, value and trace (b"": none) that a record of a frame has as a single one; whether it is refused."""
 
 
 def spread(topic: str, batch: Batch) -> Batch:
@@ -220,26 +215,31 @@ def _elements(value: bytes | None, headers: Headers) -> list[bytes] | None:
 
 
 def _single(element: bytes, kind: _Kind) -> _Single:
-    start, size, field = kind
+    start, size, _ = kind
     end = len(start) + size
-    if element.startswith(start) and element[end : end + 1] == b'"':
-        key = element[len(start) : end]
-        if b"\\" not in key and b'"' not in key:  # nearly always: it is as serving writes it
-            trace = _last_trace(element)
-            if trace:
-                return _Single(key, _untraced(element), trace)
-            if b'"traceparent"' not in element:
-                return _Single(key, element, b"")
+    if not element.startswith(start) or not element.startswith(b'"', end):
+        return _single_by_fields(element, kind)
+    key = element[len(start) : end]
+    if b"\\" in key or b'"' in key:
+        return _single_by_fields(element, kind)
+    if b'"traceparent"' not in element:  # nearly always: it is as serving writes it
+        return key, element, b"", False
+    trace = _last_trace(element)
+    return (key, _untraced(element), trace, False) if trace else _single_by_fields(element, kind)
+
+
+def _single_by_fields(element: bytes, kind: _Kind) -> _Single:
+    """The same of a value that serving would write otherwise."""
     try:
         named = _decode_named(element)
     except _NO_JSON:
-        return _Single(b"", element, b"")  # it does not decode, whoever reads it
+        return b"", element, b"", False  # it does not decode, whoever reads it
     if kind.key == "person" and isinstance(named.kind, str) and named.kind != _SERVED:
-        return _Single(b"", element, b"", refused=True)
+        return b"", element, b"", True
     trace = valid_traceparent([_text(named.traceparent)])
     if trace and trace == _last_trace(element):
         element = _untraced(element)
-    return _Single(_text(getattr(named, field)), element, trace)
+    return _text(getattr(named, kind.key)), element, trace, False
 
 
 def _last_trace(element: bytes) -> bytes:

@@ -82,7 +82,10 @@ def test_the_limit_is_ten_thousand_or_as_set() -> None:
 
 def test_records_of_frames_are_counted_one_by_one(strict: Settings) -> None:
     bad, fine = b'{"kind":"served"}', events.encode(served("s1"))
-    frames = {0: [[fine, *[bad] * 30], [bad] * 31], 1: [[bad] * 30, [*[bad] * 15, fine, *[bad] * 10]]}
+    frames = {
+        0: [[fine, *[bad] * 30], [bad] * 31],
+        1: [[bad] * 30, [*[bad] * 15, fine, *[bad] * 10]],
+    }
     producer = kafka_client.producer(strict)
     for partition, each in frames.items():
         for values in each:
