@@ -12,12 +12,15 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from infra.cli.tail.command import line
 from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
 from infra.kafka.reader import Topics
+from infra.kafka.records import records
 from infra.settings import Settings
 from schemas.alphabet import Pseudonym
 from schemas.events import Served
+from schemas.headers import FRAME
 from schemas.slates import Slate
 from schemas.topics import EVENTS, SLATES
 from serving.log.producer import LogProducer
@@ -131,6 +134,24 @@ def test_what_leaves_together_for_a_partition_is_one_record_of_the_log(
         found.until(ids(*range(150)))
         assert (len(found.slates), len(found.served)) == (150, 150)
         assert found.in_order()
+    for topic in (SLATES.name, EVENTS.name):  # as `freshet tail` has them
+        rows = list(records(settings, topic, from_beginning=True, until_end=True))
+        assert len({(it["partition"], it["offset"], it["index"]) for it in rows}) == 150
+        assert sorted(it["value"]["slate_id"] for it in rows) == ids(*range(150))
+        assert max(it["index"] for it in rows) > 0 or frames == "off"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(b"[]", "a bad frame"), (b"[1,2]", "a bad frame"), (b"[" * 2000, "not JSON")],
+)
+def test_a_bad_frame_is_a_row_that_says_so(settings: Settings, value: bytes, text: str) -> None:
+    kafka_client.ensure_topics(settings)
+    producer = kafka_client.producer(settings)
+    producer.send(SLATES.name, value, b"", [*SLATES.headers, (FRAME, b"7")], 1).get(10)
+    producer.close()
+    (row,) = records(settings, SLATES.name, from_beginning=True, until_end=True)
+    assert line("slates", row).endswith(f"1:0  {text}")
 
 
 def test_no_frame_is_longer_than_its_topic_takes(settings: Settings) -> None:
