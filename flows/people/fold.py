@@ -11,6 +11,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from flows.people import taken_back
+from flows.people.accounts import with_impressions_by_time
 from flows.people.batch import Decoded, Effects, Hashes, Record, deduped, layers, listings_of
 from flows.people.links import PURCHASED, Linked
 from flows.people.outcome_records import outcome_records
@@ -41,10 +42,10 @@ from schemas.version import Upgrades
 
 VERSION: Final = 6
 """Of this fold: a change of what it stores needs a new version."""
-UPGRADES: Final[Upgrades[dict[bytes, bytes]]] = {5: dict}
+UPGRADES: Final[Upgrades[dict[bytes, bytes]]] = {5: with_impressions_by_time}
 """Keys and values of a partition as an earlier version stored them -> as this version stores them
 (`schemas.version`; records with a version of their own are upgraded before). Empty: the log is folded
-again. Of version 5 only the rows had another form."""
+again."""
 LATE_MS: Final = 7 * DAY_MS
 """An action that arrives so long after it occurred does not enter the list of recent actions."""
 _xxh = xxhash.xxh3_64_intdigest

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.outcomes.effects import Effect, Payment
+from models.outcomes.stored_join import ARM, MOMENT, Changed, arm_row, moment_row
 from schemas.state import facts
-from schemas.state.facts import STATES
 from schemas.state.write import Write
 
-_CLICKED: Final = STATES.index("clicked")
+_MONEY: Final = np.dtype(
+    [
+        ("delta", "<u4"),
+        ("item", "<u8"),
+        ("currency", "<u4"),
+        ("amount", "<i8"),
+        ("quantity", "<i4"),
+        ("purchases", "i1"),
+    ]
+)
+_MONEY_ROW: Final = Struct("<IQIqib")
 
 
 class OutcomeFacts(NamedTuple):
@@ -23,37 +33,46 @@ class OutcomeFacts(NamedTuple):
 
 
 class BatchFacts:
-    """Collects the facts of one batch, and counts for metrics in its write."""
+    """Collects the facts of one batch, as rows, and counts for metrics in its write."""
 
     def __init__(self, write: Write) -> None:
         self._first, self._counts = write.first, write.counts
-        self._arms: list[tuple[Any, ...]] = []
-        self._moments: list[tuple[Any, ...]] = []
-        self._money: list[tuple[Any, ...]] = []
+        self._arms: list[bytes] = []
+        self._moments: list[bytes] = []
+        self._money: list[bytes] = []
+
+    def delta(self, offset: int) -> int:
+        return offset - self._first
 
     def add(self, offset: int, effect: Effect) -> None:
-        delta = offset - self._first
-        if effect.arms:
-            self._arms += [(delta, *arm, arm.state == _CLICKED) for arm in effect.arms]
-        if effect.unit_changes:
-            self._moments += [(delta, *moved) for moved in effect.unit_changes]
+        delta = self.delta(offset)
+        self._arms += [arm_row(delta, change) for change in effect.arms]
+        self._moments += [moment_row(delta, change) for change in effect.unit_changes]
         self.pay(offset, effect.money)
         for word, n in effect.counts.items():
-            self._counts[word] = self._counts.get(word, 0) + n
+            self.count(word, n)
+
+    def add_changed(self, changed: Changed) -> None:
+        """The facts of an account that was changed as it is stored."""
+        self._arms.append(changed.arms)
+        if changed.moments:
+            self._moments.append(changed.moments)
+
+    def count(self, word: str, n: int = 1) -> None:
+        self._counts[word] = self._counts.get(word, 0) + n
 
     def pay(self, offset: int, paid: Sequence[Payment]) -> None:
         if paid:
-            self._money += [(offset - self._first, *each) for each in paid]
+            self._money += [_MONEY_ROW.pack(self.delta(offset), *each) for each in paid]
 
     def facts(self) -> OutcomeFacts:
         return OutcomeFacts(
-            facts.Arms(*_columns(self._arms, facts.NO_ARMS)),
-            facts.Moments(*_columns(self._moments, facts.NO_MOMENTS)),
-            facts.Money(*_columns(self._money, facts.NO_MONEY)),
+            facts.Arms(*_columns(self._arms, ARM)) if self._arms else facts.NO_ARMS,
+            facts.Moments(*_columns(self._moments, MOMENT)) if self._moments else facts.NO_MOMENTS,
+            facts.Money(*_columns(self._money, _MONEY)) if self._money else facts.NO_MONEY,
         )
 
 
-def _columns(rows: list[tuple[Any, ...]], none: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """The rows as columns, with the dtypes of `none`."""
-    columns = zip(*rows, strict=True) if rows else none
-    return [np.array(column, held.dtype) for column, held in zip(columns, none, strict=True)]
+def _columns(rows: list[bytes], row: np.dtype[Any]) -> list[Any]:
+    held = np.frombuffer(b"".join(rows), row)
+    return [held[name] for name in row.names or ()]

@@ -4,13 +4,13 @@ of their ids (`models.outcomes.links`), and takes back what they take back (`mod
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from struct import pack
 from typing import Final
 
-import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
 from flows.people import transfer
+from flows.people.accounts import Accounts, Held
 from flows.people.batch import Decoded, Effects, Hashes
 from flows.people.outcome_actions import Actions, take_back
 from flows.people.outcome_facts import BatchFacts, OutcomeFacts
@@ -21,22 +21,23 @@ from flows.people.outcome_records import (
     changes_impressions,
 )
 from flows.people.rows import Fetch
-from models.outcomes import impressions, likes, links, open_slates, reversibles
+from models.outcomes import impressions, likes, links, stored_join
 from models.outcomes import join as outcomes
 from models.outcomes.effects import Effect
-from models.outcomes.join import REACH
-from models.outcomes.open_slates import Account, Mark
+from models.outcomes.join import REACH, STATE_BY_ACTION
+from models.outcomes.open_slates import Account, Mark, Outcome
 from models.outcomes.purchases import LIKE
 from models.outcomes.slots import Assignment, Shown
+from models.outcomes.stored_join import ARM, StoredJoin
 from models.outcomes.touched import Reach
 from schemas.alphabet import Millis, Pseudonym
 from schemas.events import Action, Link, Linking, Merge, Served, Unlink
 from schemas.keys import Keyspace
-from schemas.state import links as stored
+from schemas.state.facts import STATES
 from schemas.state.write import Write
 
-MAX_CACHED_PEOPLE: Final = 10_000
-"""People whose open slates and impressions stay in memory, some 10 kB each."""
+_IN_PLACE: Final = {"display", "click"}
+"""Actions that change an account as it is stored."""
 _MAX_VERSION: Final = 0xFFFF
 _xxh = xxhash.xxh3_64_intdigest
 
@@ -59,26 +60,19 @@ class Slates:
         dedupe_ms: Millis,
         reach: Reach = REACH,
     ) -> None:
-        self._partition, self._fetch, self._keyspace = partition, fetch, keyspace
-        self._prefix = keyspace.open_slates(partition, "")
-        self._rows_prefix = keyspace.reversibles(partition, "")
-        self._likes_prefix = keyspace.likes(partition, "")
-        self._prefixes = self._prefix, self._rows_prefix, self._likes_prefix
-        self._missing: tuple[list[str], list[str]] = [], []
-        self._limit = min(limit, MAX_CACHED_PEOPLE)
+        self._partition = partition
         self._items, self._names, self._reach = items, names, reach
         self._actions, self._dedupe_ms = Actions(items, names, reach), dedupe_ms
-        self._accounts: dict[str, Account] = {}
-        self._stored: set[str] = set()
-        """The people whose account is stored, but for what they can take back."""
-        self._shown: dict[str, NDArray[np.void]] = {}
+        self._join = StoredJoin(reach)
+        self._people = Accounts(partition, fetch, limit, keyspace, compiled=self._join.compiled)
 
     def make_room(self) -> None:
         """Empties the cache above its limit. Call it between batches only, when all of it is committed."""
-        if len(self._accounts) > self._limit:
-            self._accounts.clear()
-            self._stored.clear()
-            self._shown.clear()
+        self._people.make_room()
+
+    def missing(self, records: OutcomeRecords) -> list[bytes]:
+        """The keys that `join` of the batch's records reads, since they are not cached."""
+        return self._people.missing(records)
 
     def join(
         self, records: OutcomeRecords, missing: list[bytes], batch: Decoded, effects: Effects
@@ -88,7 +82,7 @@ class Slates:
         if not records:
             return OutcomeFacts()
         if missing:
-            self._load(missing)
+            self._people.load(missing)
         repeated = {offset for offset, _, _ in batch.repeated}
         batch_facts = BatchFacts(effects.write)
         # of what came since, de-duplication has dropped what came twice
@@ -98,13 +92,19 @@ class Slates:
         viewers: dict[str, None] = {}
         for offset, event in records:
             person = event.person
-            account = self._accounts[person]
+            held = self._people[person]
+            if held.stored is not None and self._in_place(offset, event, held, batch_facts):
+                changed.setdefault(person, (held.account.reversibles, held.account.likes))
+                if type(event) is Served:
+                    viewers[person] = None
+                continue
             if type(event) is Action:
                 write = None if person in changed else effects.write
-                if self._append(account, offset, event, effects, unique_since, write):
+                if self._append(held, offset, event, effects, unique_since, write):
                     if event.currency and event.action == "purchase":
                         batch_facts.pay(offset, self._actions.payments(event))
                     continue
+            account = held.decoded()
             if isinstance(event, Unlink):
                 if not self._unlink(account, event, effects):
                     continue
@@ -123,7 +123,7 @@ class Slates:
 
     def _append(
         self,
-        account: Account,
+        held: Held,
         offset: int,
         event: Action,
         effects: Effects,
@@ -132,10 +132,13 @@ class Slates:
     ) -> bool:
         """The short way of likes, and of most purchases: appends one to the person's string. False: `_fold`
         has to do it. `write`: None where the string is written after the batch."""
+        account = held.account
         if event.action == "purchase" and not event.slate_id:
+            if held.stored and stored_join.has_touched(held.stored):
+                return False
             row = self._actions.hold(account, offset, event, effects, unique_since)
             if row and write is not None:
-                key = self._rows_prefix + event.person.encode()
+                key = self._people.rows_prefix + event.person.encode()
                 write.append_to(key, account.reversibles, row)
             return bool(row)
         if event.action != "like" or _is_linked(account):
@@ -144,7 +147,7 @@ class Slates:
             row = self._actions.like(event, offset in effects.counted)
             appended = likes.hold(account, row)
             if write is not None:
-                key = self._likes_prefix + event.person.encode()
+                key = self._people.likes_prefix + event.person.encode()
                 if appended:
                     write.append_to(key, account.likes, row)
                 else:
@@ -170,7 +173,7 @@ class Slates:
             links.mark(account, Mark(event.of, event.link, event.received_at))
         elif isinstance(event, Link) and not (merge := effects.outgoing[offset, 1]).lost:
             moved = outcomes.close_account(account, event.to, event.event_id)
-            transfer.write_transfer(merge, moved, self._shown[event.person])
+            transfer.write_transfer(merge, moved, self._people.shown(event.person))
         return []
 
     def _unlink(self, account: Account, event: Unlink, effects: Effects) -> bool:
@@ -178,40 +181,10 @@ class Slates:
         begun = links.unlinked(account, event.to, event.event_id)
         if begun is None:
             return False
-        self._accounts[event.person] = begun
-        self._shown[event.person] = impressions.read(None)
-        effects.clear(self._keyspace.impressions(self._partition, event.person))
-        effects.clear(self._keyspace.reversibles(self._partition, event.person))
-        effects.clear(self._keyspace.likes(self._partition, event.person))
+        self._people.begin(event.person, begun)
+        for key in self._people.keys_beside(event.person):
+            effects.clear(key)
         return True
-
-    def missing(self, records: OutcomeRecords) -> list[bytes]:
-        """The keys that `join` of the batch's records reads, since they are not cached."""
-        new = {event.person: None for _, event in records if event.person not in self._accounts}
-        unseen = {
-            event.person: None
-            for _, event in records
-            if type(event) is not Action
-            and event.person not in self._shown
-            and (changes_impressions(event) or isinstance(event, Link))
-        }
-        self._missing = list(new), list(unseen)
-        names = [person.encode() for person in new]
-        keys = [prefix + name for prefix in self._prefixes for name in names]
-        return keys + [self._keyspace.impressions(self._partition, person) for person in unseen]
-
-    def _load(self, keys: list[bytes]) -> None:
-        """Reads the accounts and impressions that are `missing`."""
-        new, unseen = self._missing
-        held, n = self._fetch(keys), len(new)
-        accounts, shown = held[:n], held[3 * n :]
-        self._accounts.update(zip(new, map(open_slates.decode, accounts), strict=True))
-        for person, rows, liked in zip(new, held[n : 2 * n], held[2 * n : 3 * n], strict=True):
-            account = self._accounts[person]
-            reversibles.load(account, rows or b"")
-            account.likes = liked or b""
-        self._stored.update(person for person, blob in zip(new, accounts, strict=True) if blob)
-        self._shown.update(zip(unseen, map(impressions.read, shown), strict=True))
 
     def _serve(self, account: Account, served: Served, person: str) -> Effect:
         """`person` owns the account; the slate may have been served to a guest id of theirs."""
@@ -223,10 +196,9 @@ class Slates:
         return effect
 
     def _add_impressions(self, person: str, shown: Shown) -> None:
-        items = np.array(list(dict.fromkeys(shown.items)), np.uint64)
-        if len(items):
-            held = self._shown[person]
-            self._shown[person] = impressions.update(held, items, shown.at // 1000)
+        if shown.items:
+            items = pack(f"<{len(shown.items)}Q", *shown.items)
+            self._people[person].show(items, shown.at // 1000)
 
     def _forward(
         self, offset: int, event: Served | Action, to: str, effects: Effects, repeated: bool
@@ -266,8 +238,8 @@ class Slates:
         if merge.served is not None:
             found.append(self._serve(account, merge.served, merge.person))
         if merge.impressions:
-            held, new = self._shown[merge.person], transfer.impressions(merge)
-            self._shown[merge.person] = impressions.merge(held, new)
+            held, new = self._people.shown(merge.person), transfer.impressions(merge)
+            self._people[merge.person].shown = impressions.write(impressions.merge(held, new))
         if merge.link:
             mark = Mark(merge.of, merge.link, merge.received_at)
             links.answer(account, mark, lost=merge.lost)
@@ -288,26 +260,46 @@ class Slates:
             ],
         )
 
+    def _in_place(self, offset: int, event: Record, held: Held, batch_facts: BatchFacts) -> bool:
+        """The short way of slates, and of displays and clicks in them: changes the account as it is stored.
+        False: the record needs the whole account."""
+        assert held.stored is not None
+        delta, changed = batch_facts.delta(offset), None
+        if type(event) is Served:
+            shown = self._hashed(event)
+            changed = self._join.serve(held.stored, shown, delta)
+            if changed is not None:
+                batch_facts.count("served")
+                batch_facts.count("served_items", len(changed.arms) // ARM.itemsize)
+                if changed.arms:
+                    held.show(pack(f"<{len(shown.items)}Q", *shown.items), shown.at // 1000)
+        elif type(event) is Action and event.slate_id and event.action in _IN_PLACE:
+            state = STATE_BY_ACTION[event.action]
+            outcome = Outcome(self._items[event.item_id], state, event.received_at)
+            slate, bought = _xxh(event.slate_id.encode()), held.account.reversibles
+            changed = self._join.act(held.stored, slate, outcome, bought, delta)
+            if changed is not None:
+                batch_facts.count(changed.why or f"attributed:{STATES[state]}")
+        if changed is None:
+            return False
+        held.stored = changed.stored
+        batch_facts.add_changed(changed)
+        return True
+
     def _store(
         self, changed: Mapping[str, tuple[bytes, bytes]], viewers: Iterable[str], write: Write
     ) -> None:
-        p, keyspace, values = self._partition, self._keyspace, write.values
+        people = self._people
         for person, (purchases, liked) in changed.items():
-            account, name = self._accounts[person], person.encode()
+            account, name = people[person].account, person.encode()
             if account.reversibles is not purchases:
-                _store_rows(self._rows_prefix + name, account.reversibles, purchases, write)
+                _store_rows(people.rows_prefix + name, account.reversibles, purchases, write)
             if account.likes is not liked:
-                _store_rows(self._likes_prefix + name, account.likes, liked, write)
-            if not open_slates.is_blank(account):
-                self._stored.add(person)
-                values[self._prefix + name] = open_slates.encode(account)
-                if account.links is not None:
-                    values[keyspace.link(p, person)] = stored.encode(links.view(account))
-            elif person in self._stored:  # its last waiting outcome was forgotten
-                self._stored.discard(person)
-                write.deleted.append(self._prefix + name)
+                _store_rows(people.likes_prefix + name, account.likes, liked, write)
+        people.store(changed, write)
         for viewer in viewers:
-            values[keyspace.impressions(p, viewer)] = self._shown[viewer].tobytes()
+            shown = people[viewer].shown
+            write.values[people.shown_prefix + viewer.encode()] = shown or b""
 
 
 def _is_linked(account: Account) -> bool:

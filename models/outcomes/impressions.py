@@ -7,20 +7,72 @@ are dropped: an item shown again after that counts from 1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.kernels import kernel
 
 MAX_IMPRESSIONS: Final = 64
 IMPRESSION: Final = np.dtype([("item", "<u8"), ("count", "<u4"), ("last", "<u4")])
 """`last` in s. At most `MAX_IMPRESSIONS` rows, by (last, item) ascending."""
 Row = tuple[int, int, int]
+_MAX_BYTES: Final = 2 + 17 * MAX_IMPRESSIONS + 1
+_WIDTHS: Final[dict[int, np.dtype[Any]]] = {2: np.dtype("u1"), 3: np.dtype("<u4")}
+"""By form of the stored rows: how wide their counts are."""
+
+
+def write(rows: NDArray[np.void]) -> bytes:
+    """The rows as they are stored. Those of one slate were shown at one time, so a time is stored once: u1
+    form (`_WIDTHS`), u1 number of times, the times u4, u1 rows of each, the items u8, the counts of the
+    form's width; and one 0 where that makes a multiple of 16 bytes, little-endian."""
+    last = rows["last"]
+    starts = np.flatnonzero(np.diff(last, prepend=last[:1] + 1))
+    times, rows_each = last[starts], np.diff(starts, append=len(rows))
+    form = 2 if not len(rows) or int(rows["count"].max()) < 256 else 3
+    stored = b"".join(
+        [
+            bytes((form, len(times))),
+            times.astype("<u4").tobytes(),
+            rows_each.astype("u1").tobytes(),
+            rows["item"].tobytes(),
+            rows["count"].astype(_WIDTHS[form]).tobytes(),
+        ]
+    )
+    return stored if len(stored) % IMPRESSION.itemsize else stored + b"\0"
 
 
 def read(blob: bytes | None) -> NDArray[np.void]:
-    """The stored rows; none where nothing is stored. Errors: ValueError for bytes that are no rows."""
-    return np.frombuffer(blob or b"", IMPRESSION)
+    """The rows of `read_by_numpy`."""
+    if kernel is None or not blob:
+        return read_by_numpy(blob)
+    rows = np.empty(MAX_IMPRESSIONS, IMPRESSION)
+    out = kernel.ffi.from_buffer("uint8_t[]", rows)
+    n = kernel.lib.impressions_read(blob, len(blob), out)
+    return rows[:n] if n >= 0 else read_by_numpy(blob)
+
+
+def read_by_numpy(blob: bytes | None) -> NDArray[np.void]:
+    """The stored rows; none where nothing is stored. What has a multiple of 16 bytes was stored by an earlier
+    version, which had `IMPRESSION` for its form. Errors: ValueError for bytes that are no rows."""
+    if not blob or not len(blob) % IMPRESSION.itemsize:
+        return np.frombuffer(blob or b"", IMPRESSION)
+    width = _WIDTHS.get(blob[0])
+    if width is None:
+        raise ValueError("these are no impressions")
+    start = 2 + 4 * blob[1]
+    rows_each = blob[start : start + blob[1]]
+    n, start = sum(rows_each), start + blob[1]
+    size = start + n * (8 + width.itemsize)
+    if len(blob) != size + (size % IMPRESSION.itemsize == 0):
+        raise ValueError("these are no impressions")
+    rows = np.empty(n, IMPRESSION)
+    rows["item"] = np.frombuffer(blob, "<u8", n, start)
+    rows["count"] = np.frombuffer(blob, width, n, start + 8 * n)
+    times = np.frombuffer(blob, "<u4", blob[1], 2)
+    rows["last"] = np.repeat(times, np.frombuffer(rows_each, "u1"))
+    return rows
 
 
 def update(held: NDArray[np.void], items: NDArray[np.uint64], at: int) -> NDArray[np.void]:
@@ -53,6 +105,23 @@ def merge(held: NDArray[np.void], new: NDArray[np.void]) -> NDArray[np.void]:
         stays[before] = False
         rows = rows[stays]
     return rows[np.lexsort((rows["item"], rows["last"]))[-MAX_IMPRESSIONS:]]
+
+
+def updated(stored: bytes, items: bytes, at: int) -> bytes:
+    """The stored rows after a slate of `items` (u64) was shown at `at`, s; an item that it has twice counts
+    once. Errors: ValueError for bytes that are no rows."""
+    if kernel is not None:
+        made = bytearray(_MAX_BYTES)
+        out = kernel.ffi.from_buffer("uint8_t[]", made)
+        n = kernel.lib.impressions_update(stored, len(stored), items, len(items) // 8, at, out)
+        if n >= 0:
+            return bytes(made[:n])
+    return updated_by_numpy(stored, items, at)
+
+
+def updated_by_numpy(stored: bytes, items: bytes, at: int) -> bytes:
+    new = np.unique(np.frombuffer(items, "<u8"))
+    return write(update(read(stored), new, at) if len(new) else read(stored))
 
 
 def value(rows: NDArray[np.void]) -> list[Row]:

@@ -7,11 +7,14 @@ from operator import attrgetter
 from typing import Final
 
 import msgspec
+from msgspec.structs import astuple
 
+from models.outcomes import layout
+from models.outcomes.layout import UNREADABLE, Plain
 from schemas.alphabet import Millis
 from schemas.version import Upgrades, upgrade
 
-VERSION: Final = 3
+VERSION: Final = layout.VERSION
 
 Counts = tuple[int, int, int, int, int, int]
 """Slots by `STATES`."""
@@ -168,16 +171,15 @@ class Account(msgspec.Struct, array_like=True):
 Holder = Account | Guest
 """What has slates and units of one id."""
 
-ENCODER: Final = msgspec.msgpack.Encoder()
+_Rest = tuple[list[Waiting], Links | None, list[Converted]]
+"""What few people have."""
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_REST: Final = msgspec.msgpack.Decoder(_Rest)
+_MAX_VERSION: Final = 0x7F
+_WHOLE: Final = bytes((layout.WHOLE,))
 _STORED: Final = attrgetter(*Account.__struct_fields__[:-3])
-_DECODER: Final = msgspec.msgpack.Decoder(Account)
-
-
-class _Versioned(msgspec.Struct, array_like=True):
-    version: int
-
-
-_VERSIONED: Final = msgspec.msgpack.Decoder(_Versioned)
+_BEFORE: Final = msgspec.msgpack.Decoder(Account)
+"""Of all fields up to `conversions`, as an array: version 3, and what does not fit `layout`."""
 
 
 def decode(blob: bytes | None) -> Account:
@@ -185,30 +187,73 @@ def decode(blob: bytes | None) -> Account:
     ValueError for one of another version, and for other bytes."""
     if not blob:
         return Account()
+    blob = upgraded(blob)
+    if blob[1:2] == _WHOLE:
+        return _decode_whole(blob[2:])
+    held = layout.read(blob)
     try:
-        return _DECODER.decode(upgraded(blob))
+        waiting, links, conversions = _REST.decode(held.rest) if held.rest else ([], None, [])
     except msgspec.MsgspecError:
-        raise ValueError("a person's open slates cannot be read: rebuild") from None
+        raise ValueError(UNREADABLE) from None
+    if held.links != (links is not None):
+        raise ValueError(UNREADABLE)
+    return Account(
+        newest=held.newest,
+        slates=[OpenSlate(*each) for each in held.slates],
+        waiting=waiting,
+        units=[Unit(*each) for each in held.units],  # type: ignore[arg-type]
+        since=held.since,
+        links=links,
+        touched=held.touched,
+        unit_sets=list(held.sets),
+        conversions=conversions,
+    )
 
 
 def upgraded(blob: bytes) -> bytes:
     """An account as stored by this version, or by one that `UPGRADES` names, in this version.
 
-    Errors: ValueError for another version; `msgspec.MsgspecError` for other bytes.
+    Errors: ValueError for another version, and for other bytes.
     """
-    # the version comes first in an array of fewer than 16
-    held = blob[1] if len(blob) > 1 and blob[0] >> 4 == 9 else _VERSIONED.decode(blob).version
+    # until version 3 an array of fewer than 16, its version first
+    held = blob[1] if len(blob) > 1 and blob[0] >> 4 == 9 else blob[0]
+    if held > _MAX_VERSION:
+        raise ValueError(UNREADABLE)
     return upgrade("a person's open slates", held, VERSION, UPGRADES, blob)
 
 
-UPGRADES: Final[Upgrades[bytes]] = {}
-"""Account as stored by the version before -> the same account in this version (`schemas.version`). None:
-it lacks the purchases that can be taken back, so the log is folded again."""
+def _decode_whole(packed: bytes) -> Account:
+    try:
+        return msgspec.structs.replace(_BEFORE.decode(packed), version=VERSION)
+    except msgspec.MsgspecError:
+        raise ValueError(UNREADABLE) from None
+
+
+UPGRADES: Final[Upgrades[bytes]] = {3: lambda blob: encode(_decode_whole(blob))}
+"""Account as stored by the version before -> the same account in this version (`schemas.version`)."""
 
 
 def encode(account: Account) -> bytes:
     """All of it but the `reversibles` and `likes`."""
-    return ENCODER.encode(_STORED(account))
+    waiting, links, conversions = account.waiting, account.links, account.conversions
+    guests = links.guests if links is not None else []
+    rare = bool(waiting or conversions) or links is not None
+    packed = layout.write(
+        Plain(
+            account.newest,
+            account.since,
+            [astuple(slate) for slate in account.slates],
+            [astuple(unit) for unit in account.units],
+            account.touched,
+            account.unit_sets,
+            _ENCODER.encode((waiting, links, conversions)) if rare else b"",
+            others=bool(waiting or (links and links.to) or any(it.slates for it in guests)),
+            links=links is not None,
+        )
+    )
+    if packed is not None:
+        return packed
+    return bytes((VERSION, layout.WHOLE)) + _ENCODER.encode(_STORED(account))
 
 
 def is_blank(account: Account) -> bool:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models import seen as seen_items
 from models.features.registry import ROW, ForeignRow, read_row
+from models.outcomes import impressions as shown
 from models.outcomes.impressions import IMPRESSION
 from schemas.events import Preferences
 from schemas.state import fences, vectors
@@ -103,7 +104,7 @@ def _decode(blobs: Blobs) -> Person:
         seen_items.of_person(seen_items.read(string), row),
         _PREFERENCES.decode(preferences) if preferences else None,
         fences.decode(fence) if fence else None,
-        np.frombuffer(impressions, IMPRESSION) if impressions else NO_IMPRESSIONS,
+        shown.read(impressions) if impressions else NO_IMPRESSIONS,
         vectors.DECODER.decode(vector) if vector else None,
         stored_links.decode(links),
         tombstone is not None,

@@ -29,8 +29,7 @@ from infra.settings import Settings, to_environment
 from infra.signals import die_with_parent
 from infra.store import redis_client
 from models.features.registry import pack_rows, read_rows
-from models.outcomes import open_slates
-from models.outcomes.impressions import IMPRESSION
+from models.outcomes import impressions, open_slates
 from schemas import events
 from schemas.flows import GENERATIONAL
 from schemas.identity import partition_of
@@ -230,9 +229,9 @@ def another_state(value: bytes) -> bytes:
 
 
 def shown_again(value: bytes) -> bytes:
-    rows = np.frombuffer(value, IMPRESSION).copy()
+    rows = impressions.read(value).copy()
     rows["count"][0] += 1
-    return rows.tobytes()
+    return impressions.write(rows)
 
 
 PEOPLE: Final = (

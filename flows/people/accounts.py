@@ -1,0 +1,161 @@
+"""Open slates, purchases, likes and impressions of the people of one partition: a write-through cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.people.outcome_records import OutcomeRecords, changes_impressions
+from flows.people.rows import Fetch
+from models.outcomes import impressions, links, open_slates, reversibles, stored_join
+from models.outcomes.open_slates import Account
+from schemas.events import Action, Link
+from schemas.keys import IMPRESSIONS, PLAIN, Keyspace
+from schemas.state import links as links_view
+from schemas.state.write import Write
+
+MAX_CACHED_PEOPLE: Final = 10_000
+"""People whose open slates and impressions stay in memory, some 3 kB each, 10 kB where they are decoded."""
+
+
+def with_impressions_by_time(state: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """A partition of version 5 of the fold as one of version 6: impressions of one time lie together."""
+    for key, value in state.items():
+        parsed = PLAIN.parse(key)
+        if parsed is not None and parsed.kind == IMPRESSIONS:
+            state[key] = impressions.write(impressions.read(value))
+    return state
+
+
+class Held:
+    """One person. `account`: all of it, where `stored` is None; else `stored` has it as it is stored, and
+    `account` has purchases and likes only. `shown`: their impressions as stored; None: not read."""
+
+    __slots__ = ("account", "exists", "shown", "stored")
+
+    def __init__(self, account: Account, stored: bytes | None, shown: bytes | None) -> None:
+        self.account, self.stored, self.shown = account, stored, shown
+        self.exists = False
+        """Whether the store has the account, but for what the person can take back."""
+
+    def decoded(self) -> Account:
+        """The whole account, which may be changed then. Errors: ValueError."""
+        if self.stored is not None:
+            whole, held = open_slates.decode(self.stored), self.account
+            whole.reversibles, whole.oldest, whole.likes = (
+                held.reversibles,
+                held.oldest,
+                held.likes,
+            )
+            self.account, self.stored = whole, None
+        return self.account
+
+    def show(self, items: bytes, at: int) -> None:
+        """Adds impressions of a slate of `items` (u64), shown at `at`, s."""
+        self.shown = impressions.updated(self.shown or b"", items, at)
+
+
+class Accounts(dict[str, Held]):
+    """By person. `compiled`: what is stored is changed as it is, where that goes."""
+
+    def __init__(
+        self, partition: int, fetch: Fetch, limit: int, keyspace: Keyspace, *, compiled: bool
+    ) -> None:
+        super().__init__()
+        self._fetch, self._limit = fetch, min(limit, MAX_CACHED_PEOPLE)
+        self._compiled = compiled
+        self.slates_prefix = keyspace.open_slates(partition, "")
+        self.rows_prefix = keyspace.reversibles(partition, "")
+        self.likes_prefix = keyspace.likes(partition, "")
+        self.shown_prefix = keyspace.impressions(partition, "")
+        self._link_prefix = keyspace.link(partition, "")
+        self._missing: tuple[list[str], list[str]] = [], []
+
+    def shown(self, person: str) -> NDArray[np.void]:
+        """Their impressions, which were loaded."""
+        return impressions.read(self[person].shown)
+
+    def begin(self, person: str, account: Account) -> None:
+        """Replaces all of theirs by a new account."""
+        exists = self[person].exists
+        held = self[person] = Held(account, None, b"")
+        held.exists = exists
+
+    def keys_beside(self, person: str) -> list[bytes]:
+        """The keys of theirs beside the account."""
+        prefixes = self.shown_prefix, self.rows_prefix, self.likes_prefix
+        return [prefix + person.encode() for prefix in prefixes]
+
+    def make_room(self) -> None:
+        if len(self) > self._limit:
+            self.clear()
+
+    def missing(self, records: OutcomeRecords) -> list[bytes]:
+        """The keys that `load` reads for these records."""
+        new: dict[str, None] = {}
+        unseen: dict[str, None] = {}
+        for _, event in records:
+            person = event.person
+            held = self.get(person)
+            if held is None:
+                new[person] = None
+            if (
+                type(event) is not Action
+                and (held is None or held.shown is None)
+                and (changes_impressions(event) or isinstance(event, Link))
+            ):
+                unseen[person] = None
+        self._missing = list(new), list(unseen)
+        names = [person.encode() for person in new]
+        prefixes = self.slates_prefix, self.rows_prefix, self.likes_prefix
+        keys = [prefix + name for prefix in prefixes for name in names]
+        return keys + [self.shown_prefix + person.encode() for person in unseen]
+
+    def load(self, keys: list[bytes]) -> None:
+        """Reads what is `missing`. Errors: ValueError for a value that cannot be read."""
+        new, unseen = self._missing
+        found, n = self._fetch(keys), len(new)
+        stored, rows, liked = found[:n], found[n : 2 * n], found[2 * n : 3 * n]
+        for person, *values in zip(new, stored, rows, liked, strict=True):
+            self[person] = self._held(*values)
+        for person, shown in zip(unseen, found[3 * n :], strict=True):
+            self[person].shown = shown or b""
+
+    def _held(self, stored: bytes | None, rows: bytes | None, liked: bytes | None) -> Held:
+        held = Held(Account(), stored or b"", None)
+        reversibles.load(held.account, rows or b"")
+        held.account.likes = liked or b""
+        held.exists = bool(stored)
+        if stored and stored_join.has_rest(stored):
+            open_slates.decode(stored)  # it can be read: what follows its columns is only copied
+        if not self._compiled or not stored_join.is_plain(stored or b""):
+            held.decoded()
+        return held
+
+    def store(self, people: Iterable[str], write: Write) -> None:
+        """Adds the accounts of these people to the write."""
+        for person in people:
+            held = self[person]
+            name = self.slates_prefix + person.encode()
+            value = held.stored
+            if value is None and not open_slates.is_blank(held.account):
+                value = open_slates.encode(held.account)
+                if held.account.links is not None:
+                    link = self._link_prefix + person.encode()
+                    write.values[link] = links_view.encode(links.view(held.account))
+                if self._compiled and stored_join.is_plain(value):
+                    held.account, held.stored = _rest_of(held.account), value
+            if value:
+                held.exists = True
+                write.values[name] = value
+            elif held.exists:  # its last waiting outcome was forgotten
+                held.exists = False
+                write.deleted.append(name)
+
+
+def _rest_of(account: Account) -> Account:
+    """What is not stored with it."""
+    return Account(reversibles=account.reversibles, oldest=account.oldest, likes=account.likes)
