@@ -213,6 +213,14 @@ _ACTION_CODES: Final = np.array(
 )
 
 
+def of_events(found: Sequence[Event], timestamps: Sequence[Millis]) -> RecordColumns:
+    """The columns of events that were decoded before."""
+    columns = RecordColumns([None] * len(found), timestamps)
+    columns._events = dict(enumerate(found))
+    _fill(columns, range(len(found)))
+    return columns
+
+
 def decode_by_msgspec(
     values: Sequence[bytes | None], timestamps: Sequence[Millis]
 ) -> RecordColumns:

@@ -12,6 +12,7 @@ from flows.people.batch import Decoded
 from flows.people.steps import decode, new_fold
 from infra.log_reader import Batch
 from infra.settings import Settings
+from models.records import Remembered
 from schemas.keys import PLAIN
 from schemas.state import facts
 from schemas.state.facts import Delta
@@ -49,13 +50,14 @@ class Offline:
         """Records so far, dead letters included."""
         # values that grow by appends are bytearrays: bytes would be copied at each append
         self._held: dict[bytes, bytes | bytearray] = dict(state or {})
-        self._fold = new_fold(settings, partition, fence, self._fetch, PLAIN)
-        self._fold.remember_received(self.received)
-        self._fold.remember_tallies(self.tallies)
+        self._remembered = Remembered()
+        self._fold = new_fold(settings, {partition: fence}, self._fetch, PLAIN)
+        self._fold.remember_received(partition, self.received)
+        self._fold.remember_tallies(partition, self.tallies)
 
     @property
     def fence(self) -> Fence:
-        return self._fold.fence
+        return self._fold.fence(self.partition)
 
     @property
     def state(self) -> dict[bytes, bytes]:
@@ -76,18 +78,25 @@ class Offline:
 
         Errors: ValueError where the batch does not start at the fence.
         """
-        decoded, letters = decode(batch)
+        decoded, letters = decode([batch], self._remembered)
         self.dead.update(letter.reason for letter in letters)
+        self.events += len(letters)
         return self.fold_decoded(decoded)
 
     def fold_decoded(self, batch: Decoded) -> Delta:
-        if batch.first != self.fence.offset:
+        """The same, of a read of this partition alone that is decoded."""
+        [span] = batch.spans
+        if span.first != self.fence.offset:
             raise ValueError(
-                f"partition {self.partition}: the batch starts at {batch.first}, the fold is at"
+                f"partition {self.partition}: the batch starts at {span.first}, the fold is at"
                 f" {self.fence.offset}"
             )
-        self.events += len(batch.timestamps)
-        return self._perform(self._fold.fold(self._fold.dedupe(batch)))
+        self.events += len(batch)
+        writes = self._fold.fold(self._fold.dedupe(batch))
+        for fault in self._fold.faults.values():
+            raise fault
+        [write] = writes
+        return self._perform(write)
 
     def _fetch(self, names: Sequence[bytes]) -> list[bytes | None]:
         return [self.get(name) for name in names]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flows.offline.boundaries import between_frames, boundaries
 from flows.offline.fold import Offline
 from flows.offline.records import Records, person_hash, recorded
-from flows.people.batch import Decoded
+from flows.people.batch import read_of
 from flows.people.fold import VERSION
 from flows.people.steps import decode
 from infra.kafka import kafka_client
@@ -92,7 +92,7 @@ def read(settings: Settings) -> Log:
     records = [Records() for _ in range(partitions)]
     undecodable = 0
     for batch in _batches(log, EVENTS, partitions):
-        decoded, letters = decode(batch)
+        decoded, letters = decode([batch])
         records[batch.partition].extend(decoded.records)
         undecodable += len(letters)
     held: dict[str, Item | None] = {}
@@ -156,9 +156,8 @@ def fold_partition(
 
 def _fold_batch(people: Offline, records: list[Record]) -> Delta:
     """Folds the next records; returns their entry of the delta log."""
-    timestamps = [timestamp for _, timestamp, _ in records]
-    batch = Decoded(people.partition, people.fence.offset, records[-1][0] + 1, records, timestamps)
-    return people.fold_decoded(batch)
+    first, next_ = people.fence.offset, records[-1][0] + 1
+    return people.fold_decoded(read_of(people.partition, first, next_, records))
 
 
 def _joined(entries: Sequence[Delta]) -> Facts:

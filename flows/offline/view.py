@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from flows.people.batch import Decoded, deduped
+from flows.people.layers import MERGE
 from flows.people.steps import decode
 from infra.log_reader import Batch, LogReader
 from infra.settings import Settings
@@ -32,23 +35,20 @@ class Distinct:
 
     def take(self, batch: Batch) -> Decoded:
         """The records of the next batch that decode and are no duplicates."""
-        return self._distinct(decode(batch)[0])
+        decoded = deduped(decode([batch])[0], [self._deduper])
+        merges = decoded.columns.kind == MERGE
+        if not merges.any():
+            return decoded
+        stays = ~merges
+        for row in np.flatnonzero(merges).tolist():
+            stays[row] = self._is_new(decoded.columns.event(row))
+        return decoded.where(stays)
 
     def places(self, batch: Batch) -> set[Place]:
         """The places of those records."""
-        decoded, letters = decode(batch)
-        undecodable = {(it.offset, it.index) for it in letters}
-        decodable = [place for place in places(batch) if place not in undecodable]
-        named = {
-            id(record): place for record, place in zip(decoded.records, decodable, strict=True)
-        }
-        return {named[id(record)] for record in self._distinct(decoded).records}
-
-    def _distinct(self, decoded: Decoded) -> Decoded:
-        decoded = deduped(decoded, self._deduper)
-        if any(isinstance(event, Merge) for _, _, event in decoded.records):
-            decoded.records = [it for it in decoded.records if self._is_new(it[2])]
-        return decoded
+        taken = self.take(batch)
+        indexes = taken.indexes if taken.indexes is not None else np.zeros(len(taken), np.int64)
+        return set(zip(taken.offsets.tolist(), indexes.tolist(), strict=True))
 
     def _is_new(self, event: object) -> bool:
         """Whether a merge's number is above all earlier ones of its source; other events always are new."""

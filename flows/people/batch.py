@@ -1,23 +1,27 @@
-"""A batch of one partition between the steps, and what its fold collects."""
+"""A read of several partitions between the steps, and what the fold of it collects of each.
+
+A read is one batch of columns: the records that one fetch brought, partition by partition, each partition's
+in the order of its log. A `Span` says which rows of the columns are whose. No step walks over the records:
+objects are made of those alone that need one (`RecordColumns.event`).
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flows.people.rows import Fetch
-from models.dedupe import Deduper, identities
-from models.features import window
-from models.features.columns import Columns, Folded
-from models.features.overflow import OVER_DAILY_CAP, OVER_DAILY_LIMIT
+from models.arrays import I64, U64, Mask
+from models.dedupe import Deduper
+from models.records import RecordColumns, of_events
 from schemas import events
-from schemas.actions import REVERSIBLE
-from schemas.events import Action, Link, Listed, Merge, Unlink
+from schemas.actions import CODE
+from schemas.events import Merge
 from schemas.state import facts
 from schemas.state.write import Write
 from schemas.times import DAY_MS
@@ -26,6 +30,7 @@ MAX_CACHED_HASHES: Final = 16_384
 """Some 130 B each. Ids that no item has come once each, and hashing one anew takes half a microsecond."""
 Record = tuple[int, int, events.Event]
 """(offset, record time, event)."""
+PURCHASED: Final = CODE["purchase"]
 
 
 class Hashes(dict[str, int]):
@@ -43,98 +48,126 @@ class Hashes(dict[str, int]):
 
 
 @dataclass
-class Decoded:
-    """The decoded events of one batch. `first`, `next`: its first offset and the one after its last."""
+class Span:
+    """The records of one partition in a read: rows `start` to `stop` - 1 of its columns.
+
+    `first`, `next`: the first offset of the partition's batch and the one after its last (law 9).
+    """
 
     partition: int
     first: int
     next: int
-    records: list[Record]
-    timestamps: list[int]
-    """Record times of all records, dead letters included, ms."""
-    identities: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
-    """(next - first,) by offset the hash of a record's name without its person (`models.dedupe`)."""
-    ids: dict[int, NDArray[np.uint64]] = field(default_factory=dict)
+    start: int
+    stop: int
+    ids: dict[int, U64] = field(default_factory=dict)
     """Hashes of new event ids, by bucket of the de-duplication window."""
     expired: list[int] = field(default_factory=list)
     """Buckets that left the window."""
     days: facts.Days = facts.NO_DAYS
     """The records at which the partition's newest record time came into another UTC day."""
-    dropped: list[Record] = field(default_factory=list)
-    """The records that de-duplication dropped, in the order of the log."""
-    indexes: dict[int, int] = field(default_factory=dict)
-    """By `id` of an event, the index of its record in a frame; without those of index 0."""
+
+    repeated: list[Record] = field(default_factory=list)
+    """The dropped purchases that name a slate."""
+
+
+@dataclass
+class Decoded:
+    """The decoded records of one read: n rows, and a span a partition, which lie side by side."""
+
+    columns: RecordColumns
+    offsets: I64
+    """(n,) in the log of their partition. Those of one frame have one offset."""
+    spans: list[Span]
+    indexes: I64 | None = None
+    """(n,) in their frame; None: no record came in one."""
+    dropped: Decoded | None = None
+    """What de-duplication dropped, None: nothing. It has the same spans."""
+
+    def __len__(self) -> int:
+        return len(self.offsets)
 
     @property
-    def repeated(self) -> list[Record]:
-        """The dropped purchases that name a slate: one of them may attribute a purchase that counted."""
-        return [
-            record
-            for record in self.dropped
-            if isinstance(e := record[2], Action)
-            and e.slate_id
-            and e.action == "purchase"
-            and not e.negative
+    def records(self) -> list[Record]:
+        """All of them, with their events."""
+        return self.at(np.arange(len(self)))
+
+    def at(self, rows: I64) -> list[Record]:
+        """The records at these rows, with their events."""
+        made = map(self.columns.event, rows.tolist())
+        offsets, times = self.offsets[rows].tolist(), self.columns.timestamp[rows].tolist()
+        return list(zip(offsets, times, made, strict=True))
+
+    def where(self, mask: Mask) -> Decoded:
+        """The records under `mask` (n,), of the same spans; without those that were dropped."""
+        before = np.append(0, np.cumsum(mask)).tolist()
+        spans = [
+            replace(span, start=before[span.start], stop=before[span.stop]) for span in self.spans
         ]
+        indexes = self.indexes[mask] if self.indexes is not None else None
+        return Decoded(self.columns.take(mask), self.offsets[mask], spans, indexes)
+
+    def without(self, partitions: Iterable[int]) -> Decoded:
+        """The read without these partitions."""
+        gone = set(partitions)
+        mask = np.ones(len(self), np.bool_)
+        for span in self.spans:
+            mask[span.start : span.stop] = span.partition not in gone
+        rest = self.where(mask)
+        rest.spans = [span for span in rest.spans if span.partition not in gone]
+        rest.dropped = self.dropped.without(gone) if self.dropped is not None else None
+        return rest
 
 
-def deduped(batch: Decoded, deduper: Deduper) -> Decoded:
-    """The batch without the records that were folded before (law 12), which it keeps as `dropped`. Merges and
-    listed items stay: they have no such id."""
-    names, ids = identities([e for _, _, e in batch.records])
-    offsets = np.array([offset for offset, _, _ in batch.records], np.int64)
-    batch.identities = np.zeros(batch.next - batch.first, np.uint64)
-    batch.identities[offsets - batch.first] = names
-    times = np.array([timestamp for _, timestamp, _ in batch.records], np.int64)
-    batch.days = days_of(batch, times, deduper.newest)
-    fresh, batch.ids, batch.expired = deduper.fresh(ids, times)
-    if not fresh.all():
-        batch.dropped = [batch.records[n] for n in np.flatnonzero(~fresh).tolist()]
-        batch.records = [r for r, new in zip(batch.records, fresh.tolist(), strict=True) if new]
-    return batch
+def read_of(partition: int, first: int, next_: int, records: Sequence[Record]) -> Decoded:
+    """A read of one partition, of events that were made before."""
+    columns = of_events([event for _, _, event in records], [time for _, time, _ in records])
+    offsets = np.array([offset for offset, _, _ in records], np.int64)
+    indexes = None
+    if len(offsets) and (np.diff(offsets) == 0).any():  # of a frame
+        begins = np.flatnonzero(np.diff(offsets, prepend=-1))
+        indexes = np.arange(len(offsets)) - begins.repeat(np.diff(begins, append=len(offsets)))
+    return Decoded(columns, offsets, [Span(partition, first, next_, 0, len(records))], indexes)
 
 
-def days_of(batch: Decoded, times: NDArray[np.int64], newest: int) -> facts.Days:
+def deduped(batch: Decoded, dedupers: Sequence[Deduper]) -> Decoded:
+    """The read without the records that were folded before (law 12), which it keeps as `dropped`. Merges and
+    listed items stay: they have no such id. `dedupers`: one a span."""
+    if not batch.spans:
+        return batch
+    found, ids = [], batch.columns.id
+    for span, deduper in zip(batch.spans, dedupers, strict=True):
+        times = batch.columns.timestamp[span.start : span.stop]
+        span.days = days_of(batch, span, times, deduper.newest)
+        fresh, span.ids, span.expired = deduper.fresh(ids[span.start : span.stop], times)
+        found.append(fresh)
+    mask = found[0] if len(found) == 1 else np.concatenate(found)
+    if mask.all():
+        return batch
+    fresh_ones = batch.where(mask)
+    fresh_ones.dropped = batch.where(~mask)
+    return fresh_ones
+
+
+def days_of(batch: Decoded, span: Span, times: I64, newest: int) -> facts.Days:
     """The new UTC days of the newest record time; `newest`: before the batch, ms."""
+    if not len(times) or int(times.max()) // DAY_MS <= newest // DAY_MS:
+        return facts.NO_DAYS
     days = np.maximum.accumulate(np.append(newest, times)) // DAY_MS
     at = np.flatnonzero(np.diff(days))
-    delta = [batch.records[i][0] - batch.first for i in at.tolist()]
-    return facts.Days(np.array(delta, np.uint32), days[at + 1].astype(np.uint16))
-
-
-def listings_of(batch: Decoded, new_merges: set[int]) -> facts.Listings:
-    """The items that the roll-up's marks list, and those whose actions an id that was linked took back: its
-    own partition has the facts of them."""
-    listed = [
-        (offset - batch.first, item)
-        for offset, _, event in batch.records
-        for item in _listed_by(event, offset in new_merges)
-    ]
-    if not listed:
-        return facts.NO_LISTINGS
-    delta, item = zip(*listed, strict=True)
-    return facts.Listings(np.array(delta, np.uint32), np.array(item, np.uint64))
-
-
-def _listed_by(event: Any, new: bool) -> tuple[int, ...]:
-    if isinstance(event, Listed):
-        return event.items
-    reversal = event.reversal if isinstance(event, Merge) and new else None
-    return (reversal.item,) if reversal is not None and reversal.known else ()
+    delta = batch.offsets[span.start + at] - span.first
+    return facts.Days(delta.astype(np.uint32), days[at + 1].astype(np.uint16))
 
 
 class Effects:
-    """What the fold of one batch collects. `dirty`: slots of rows that changed; `recent_changed`: slots of
-    rows whose list of recent actions changed."""
+    """What the fold of one partition's span of a read collects. Its records are named by their offsets: none
+    of those that are so named comes in a frame."""
 
-    def __init__(self, write: Write, first: int, identities: NDArray[np.uint64]) -> None:
-        """`identities`: as of the batch (`Decoded`)."""
-        self.write, self._first = write, first
-        self._identities = np.maximum(identities.astype(np.uint32), 1)  # the low halves
+    def __init__(self, write: Write, offsets: I64, names: U64) -> None:
+        """`offsets`, `names` (n,): of the span's records (`Decoded.offsets`, `RecordColumns.name`)."""
+        self.write, self._offsets, self._names = write, offsets, names
         self.indexes: dict[int, int] = {}
-        """As of the batch (`Decoded`): a merge that is sent for a record in a frame has n = 1 + its index."""
-        self.dirty: set[int] = set()
-        self.recent_changed: set[int] = set()
+        """By `id` of an event, the index of its record in a frame, if above 0: a merge that is sent for it
+        has n = 1 + its index."""
         self.outgoing: dict[tuple[int, int], Merge] = {}
         """Merges for other partitions, by (offset, n)."""
         self.new_merges: set[int] = set()
@@ -154,16 +187,17 @@ class Effects:
         self.not_entered: set[tuple[int, int, int]] = set()
         """(offset, identity, item) of actions that can be taken back and did not enter their person's list:
         it held them already, or they came late."""
-        self._chunks: list[tuple[NDArray[Any], ...]] = []
-
-    def identities(self, offsets: NDArray[np.int64]) -> NDArray[np.uint32]:
-        """(n,) the low halves of the identities of these actions, at least 1."""
-        return self._identities[offsets - self._first]
+        self.dirty: set[int] = set()
+        """Slots of rows that changed, but for those that acted."""
+        self.recent_changed: set[int] = set()
+        """Slots of rows whose list of recent actions changed, but for those that acted."""
+        self._chunks: list[facts.Actions] = []
 
     @cached_property
     def identity(self) -> dict[int, int]:
-        """By offset."""
-        return dict(enumerate(self._identities.tolist(), self._first))
+        """By offset the identity of an action in lists: the low half of its name's hash, at least 1."""
+        identities = np.maximum(self._names.astype(np.uint32), 1)
+        return dict(zip(self._offsets.tolist(), identities.tolist(), strict=True))
 
     def tally(self, reason: str, n: int = 1) -> None:
         """Notes that `n` records were accepted and are not counted, for a reason: one word or several joined
@@ -198,94 +232,27 @@ class Effects:
     def add_back(self, offset: int, item: int, time_s: int, action: int) -> None:
         """Adds a fact that takes back an earlier one, of the same item, time and action."""
         self._chunks.append(
-            (
-                np.array([offset], np.int64),
+            facts.Actions(
+                np.array([offset - self.write.first], np.uint32),
                 np.array([item], np.uint64),
-                np.array([time_s], np.int64),
+                np.array([time_s], np.uint32),
                 np.array([action], np.uint8),
                 np.array([facts.BACK], np.uint8),
-                np.zeros((1, window.MAX_LAG), np.uint64),
-                np.zeros(1, np.int64),
+                np.zeros(1, np.uint8),
+                facts.NO_ACTIONS.partner,
+                facts.NO_ACTIONS.lag,
             )
         )
 
-    def add(self, columns: Columns, folded: Folded) -> None:
-        """Adds facts of the actions, at most 3 of a person, item and UTC day."""
-        counts = np.ones(len(columns), np.bool_)
-        partners = np.zeros((len(columns), window.MAX_LAG), np.uint64)
-        reach = np.zeros(len(columns), np.int64)
-        if len(folded.recent):
-            counts[folded.entered] = folded.counts
-            partners[folded.entered] = folded.partners
-            reach[folded.entered] = folded.reach
-            self._tally_capped(folded)
-        reversible = counts & REVERSIBLE[columns.action]
-        if reversible.any():
-            self.counted.update(columns.offset[reversible].tolist())
-        self._chunks.append(
-            (
-                columns.offset[counts],
-                columns.item[counts],
-                columns.time[counts] // 1000,
-                columns.action[counts],
-                columns.flags[counts],
-                partners[counts],
-                reach[counts],
-            )
-        )
-
-    def _tally_capped(self, folded: Folded) -> None:
-        full = int(np.count_nonzero(folded.full))
-        capped = len(folded.recent) - int(np.count_nonzero(folded.counts)) - full
-        if capped:
-            self.tally(OVER_DAILY_CAP, capped)
-        if full:
-            self.tally(OVER_DAILY_LIMIT, full)
+    def add(self, found: facts.Actions) -> None:
+        """Adds facts, in the order of the log."""
+        self._chunks.append(found)
 
     def facts(self) -> facts.Actions:
         """All facts, in the order of the log."""
+        if len(self._chunks) == 1:
+            return self._chunks[0]
         if not self._chunks:
             return facts.NO_ACTIONS
-        offset, item, time, action, flags = (
-            np.concatenate([chunk[i] for chunk in self._chunks]) for i in range(5)
-        )
-        order = np.argsort(offset, kind="stable")
-        partners, reach = (np.concatenate([it[i] for it in self._chunks])[order] for i in (5, 6))
-        present = partners != 0
-        owner, lag = np.nonzero(present)
-        within = lag < reach[owner]
-        return facts.Actions(
-            (offset[order] - self._first).astype(np.uint32),
-            item[order],
-            time[order].astype(np.uint32),
-            action[order],
-            flags[order].astype(np.uint8),
-            present.sum(1, dtype=np.uint8),
-            partners[present],
-            (lag + 1 | np.where(within, facts.SAME_SESSION, 0)).astype(np.uint8),
-        )
-
-
-def layers(records: list[Record]) -> list[list[tuple[int, Any]]]:
-    """The records that change rows, in lists to fold one after the other: actions, then links, unlinks and
-    merges, and so on. Each person's records keep their order. People do not depend on each other, so the
-    number of lists is the most that one person alternates, not the number that the log does."""
-    if {type(event) for _, _, event in records} <= {Action}:
-        return [[(offset, event) for offset, _, event in records]] if records else []
-    cut: list[list[tuple[int, Any]]] = []
-    reached: dict[str, int] = {}
-    for offset, _, event in records:
-        kind = type(event)
-        if kind is Action:
-            parity = 0
-        elif kind is Link or kind is Merge or kind is Unlink:
-            parity = 1
-        else:
-            continue
-        at = reached.get(event.person, 0)
-        at += at % 2 != parity  # actions lie in even ones
-        reached[event.person] = at
-        while len(cut) <= at:
-            cut.append([])
-        cut[at].append((offset, event))
-    return list(filter(None, cut))
+        joined = [np.concatenate(column) for column in zip(*self._chunks, strict=True)]
+        return facts.chosen(facts.Actions(*joined), np.argsort(joined[0], kind="stable"))

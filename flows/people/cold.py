@@ -57,6 +57,11 @@ class Tier:
         self._polled_at = 0.0
         self._steps: Iterator[None] | None = None
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether anyone of the partition is cold."""
+        return self._held.people > 0
+
     def warm(self, people: Iterable[str]) -> None:
         """Brings those of `people` back who are cold. Call it with the people of a batch before its fold.
 

@@ -1,4 +1,4 @@
-"""`people`: folds the events of people, in one dataflow, one transaction a batch.
+"""`people`: folds the events of people, in one dataflow. Its items are reads: what one fetch brought.
 
 events ─ decode ─ dead_letters ─ dedupe ─ fold ─ commit
 """
@@ -8,12 +8,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
-from bytewax.dataflow import Dataflow, Stream
+from bytewax.dataflow import Dataflow
 
 from flows.kit.generation import run_live
 from flows.kit.run import run_flow
@@ -23,13 +22,15 @@ from flows.kit.worker import Worker
 from flows.people.batch import Decoded
 from flows.people.cold import Tier
 from flows.people.encoder import CurrentRelease
-from flows.people.fold import VERSION, PeopleFold
+from flows.people.fold import VERSION
 from flows.people.steps import decode, new_fold
 from infra.kafka.kafka_client import ensure_topics
+from infra.log_reader import Batch
 from infra.releases.fetch import fetch
 from infra.settings import Settings
 from infra.store import redis_client
 from models.features.compiled import features_by_numpy
+from models.records import Remembered
 from models.release.artefact import load
 from models.release.release import Release
 from schemas.dead_letters import DeadLetter
@@ -39,7 +40,7 @@ from schemas.topics import EVENTS
 
 
 class People(Worker):
-    """One process's partitions of `events`, a fold each."""
+    """One process's partitions of `events`, and the fold of them."""
 
     def __init__(
         self,
@@ -50,7 +51,9 @@ class People(Worker):
     ) -> None:
         super().__init__(settings, "people", EVENTS, VERSION, partitions, reader, generation)
         self.metrics.process.set("freshet_people_numpy_features", features_by_numpy())
-        self.folds: dict[int, PeopleFold] = {}
+        read = partial(redis_client.mget, self.redis)
+        self._fold = new_fold(settings, {}, read, self.keyspace)
+        self._remembered = Remembered()
         self.tiers: dict[int, Tier] = {}
         try:
             for p, fence in list(self.fences.items()):
@@ -64,15 +67,14 @@ class People(Worker):
         )
 
     def begin(self, partition: int, fence: Fence) -> None:
-        fetch = partial(redis_client.mget, self.redis)
-        fold = new_fold(self.settings, partition, fence, fetch, self.keyspace)
-        fold.remember_received(self.redis.hgetall(self.keyspace.received(partition)))
-        fold.remember_tallies(self.redis.hgetall(self.keyspace.tallies(partition)))
+        self._fold.begin(partition, fence)
+        received = self.redis.hgetall(self.keyspace.received(partition))
+        self._fold.remember_received(partition, received)
+        self._fold.remember_tallies(partition, self.redis.hgetall(self.keyspace.tallies(partition)))
         self.tiers[partition] = self._tier(partition)
-        self.folds[partition] = fold
 
     def forget(self, partition: int) -> None:
-        self.folds.pop(partition, None)
+        self._fold.forget(partition)
         self.tiers.pop(partition, None)
 
     def _tier(self, partition: int) -> Tier:
@@ -87,15 +89,32 @@ class People(Worker):
     def between_batches(self, partition: int) -> None:
         self.tiers[partition].step()
 
-    def dedupe(self, batch: Decoded) -> Decoded:
-        return self.folds[batch.partition].dedupe(batch)
+    def decode(self, batches: Sequence[Batch]) -> tuple[Decoded, list[DeadLetter]]:
+        return decode(batches, self._remembered)
 
-    def fold(self, batch: Decoded) -> Write:
-        fold = self.folds[batch.partition]
-        fold.encoder = self._release.encoder()
-        records = chain(batch.records, batch.dropped)  # a duplicate writes its person's row
-        self.tiers[batch.partition].warm(event.person for _, _, event in records)
-        return fold.fold(batch)
+    def dedupe(self, batch: Decoded) -> Decoded:
+        return self._fold.dedupe(batch)
+
+    def fold(self, batch: Decoded) -> list[Write]:
+        """The writes of the read. A value that cannot be read takes out its partition."""
+        self._fold.encoder = self._release.encoder()
+        self._warm(batch)
+        if any(span.partition in self.out for span in batch.spans):
+            batch = batch.without(p for p in self.partitions if p in self.out)
+        writes = self._fold.fold(batch)
+        for partition, error in self._fold.faults.items():
+            self.take_out(partition, error)
+        return writes
+
+    def _warm(self, batch: Decoded) -> None:
+        """Brings those of the read's people back who are cold; a duplicate writes its person's row, too."""
+        for it in filter(None, (batch, batch.dropped)):
+            for span in it.spans:
+                tier = self.tiers.get(span.partition)
+                if tier is not None and tier.holds_any:
+                    people = map(it.columns.person_text, range(span.start, span.stop))
+                    with self.taking_out(span.partition):
+                        tier.warm(people)
 
     def close(self) -> None:
         self._release.close()
@@ -107,19 +126,13 @@ def _load(settings: Settings, path: Path, manifest_sha256: str) -> Release:
     return load(fetch(settings, path.name, manifest_sha256), manifest_sha256)
 
 
-def _partition(batch: Decoded) -> int:
-    return batch.partition
-
-
 def dataflow(worker: People) -> Dataflow:
     flow = Dataflow("people")
-    batches = op.input("events", flow, Source(worker.reader))
-    decoded = op.map("decode", batches, decode)
+    reads = op.input("events", flow, Source(worker.reader, is_joint=True))
+    decoded = op.map("decode", reads, worker.decode)
     good = op.map("dead_letters", decoded, worker.dead_letters)
-    fresh: Stream[Decoded] = op.filter_map(
-        "dedupe", good, worker.guarded(worker.dedupe, _partition)
-    )
-    writes: Stream[Write] = op.filter_map("fold", fresh, worker.guarded(worker.fold, _partition))
+    fresh = op.map("dedupe", good, worker.dedupe)
+    writes = op.flat_map("fold", fresh, worker.fold)
     op.output("commit", writes, Committed(worker.commit))
     return flow
 
@@ -153,17 +166,19 @@ def dry_run(
         reader.assign({partition: start})
         fence = Fence(topic.id, topic.partitions, start, 0, VERSION)
         keyspace = settings.keyspace
-        fold = new_fold(settings, partition, fence, lambda names: [None] * len(names), keyspace)
+        fold = new_fold(settings, {partition: fence}, lambda names: [None] * len(names), keyspace)
         read = 0
         while limit is None or read < limit:
             try:
                 batches = reader.next()
             except StopIteration:
                 return
-            for batch in batches:
-                read += len(batch.offsets)
-                decoded, letters = decode(batch)
-                yield describe(fold.fold(fold.dedupe(decoded)), letters)
+            if not batches:
+                continue
+            decoded, letters = decode(batches)
+            read += sum(len(batch.offsets) for batch in batches)
+            for write in fold.fold(fold.dedupe(decoded)):
+                yield describe(write, letters)
                 reader.committed(partition)
     finally:
         reader.close()

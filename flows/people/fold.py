@@ -1,43 +1,50 @@
-"""The fold of a person's events: pure, vectorised over a batch, one function a concern."""
+"""The fold of people's events: pure, one batch of columns over all partitions of a worker.
+
+What is the same work for every record is done once for the whole read: the rows of people lie in one array,
+slots are found by (partition, person), one call folds all actions, one packs the changed rows, one makes the
+vectors. What belongs to a partition is kept by partition (`flows.people.partition`): its fence, ids of
+de-duplication, received merges, tallies, slates, strings of seen items. Objects of events are made only for
+records that need one: purchases, likes, actions on a slate, and whatever is no action.
+
+A partition's write is byte for byte what a fold of that partition alone makes, whatever else is in the read.
+A stored value that cannot be read takes its partition out of the read (`PeopleFold.faults`), and no other.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Final
 
+import msgspec
 import numpy as np
-import xxhash
-from numpy.typing import NDArray
 
 from flows.people import taken_back
 from flows.people.accounts import with_impressions_by_time
-from flows.people.batch import Decoded, Effects, Hashes, Record, deduped, layers, listings_of
-from flows.people.links import PURCHASED, Linked
-from flows.people.outcome_records import outcome_records
-from flows.people.overflow import Overflows
-from flows.people.rows import Fetch, JointFetch, Rows
-from flows.people.seen import SeenStrings
-from flows.people.slates import Slates
-from models.arrays import Mask
-from models.dedupe import Deduper, duplicate_reason
-from models.features import merged, registry
-from models.features.columns import Columns, Folded
-from models.features.ring import RING_SIZE
+from flows.people.acts import Acts
+from flows.people.batch import Decoded, Hashes, Span, deduped
+from flows.people.changed import store_changed
+from flows.people.layers import LISTED, MERGE, MOVES, PREFERENCES, layers
+from flows.people.listings import listings_of
+from flows.people.outcome_facts import OutcomeFacts
+from flows.people.outcome_records import concerned, outcome_records, repeated
+from flows.people.partition import PartitionState, Shared
+from flows.people.read import Faults, ReadFold, SpanFold
+from flows.people.rows import Fetch, JointFetch, Rows, UnreadableRows
+from models.arrays import I64, Mask
+from models.features import registry
 from models.outcomes.join import REACH
-from models.outcomes.purchases import REPEATED_ORDER
 from models.outcomes.touched import Reach
+from models.records import ACTION
 from models.release.person import Encoder
-from models.seen import APPENDED, MAX_ITEMS, PURCHASE, bits_of, entries, of_list
+from models.seen import MAX_ITEMS
 from schemas import events
-from schemas.actions import CODE, NEGATIVE, REVERSIBLE
-from schemas.events import Action, Listed, Merge, Preferences
-from schemas.identity import category_hash, group_hash, item_hash
+from schemas.actions import REVERSIBLE
+from schemas.events import Action, Merge
+from schemas.identity import category_hash, item_hash
 from schemas.keys import Keyspace
 from schemas.state import facts
 from schemas.state.fences import Fence
 from schemas.state.write import StreamEntry, Write
-from schemas.times import DAY_MS
 from schemas.version import Upgrades
 
 VERSION: Final = 6
@@ -46,23 +53,24 @@ UPGRADES: Final[Upgrades[dict[bytes, bytes]]] = {5: with_impressions_by_time}
 """Keys and values of a partition as an earlier version stored them -> as this version stores them
 (`schemas.version`; records with a version of their own are upgraded before). Empty: the log is folded
 again."""
-LATE_MS: Final = 7 * DAY_MS
-"""An action that arrives so long after it occurred does not enter the list of recent actions."""
-_xxh = xxhash.xxh3_64_intdigest
+_DUPLICATES: Final = [
+    "duplicate" if kind is Action else f"duplicate_{kind.__struct_config__.tag}"
+    for kind in events.EVERY_KIND
+]
+"""By kind, the reason under which a dropped record is tallied."""
 
 
 class PeopleFold:
-    """The state of one partition, and what a batch does to it.
+    """The state of some partitions, and what a read of them does to it.
 
-    `fetch` reads stored values by key; `dedupe_ms`: the window of de-duplication; `row_cache`: rows in
-    memory; `reach`: of purchases that name no slate; `max_seen`: seen items that a compaction keeps. The fold
-    uses no clock, no socket and no random numbers.
+    `fences`: by partition; `fetch` reads stored values by key; `dedupe_ms`: the window of de-duplication;
+    `row_cache`: rows in memory, of each partition; `reach`: of purchases that name no slate; `max_seen`: seen
+    items that a compaction keeps. The fold uses no clock, no socket and no random numbers.
     """
 
     def __init__(
         self,
-        partition: int,
-        fence: Fence,
+        fences: Mapping[int, Fence],
         fetch: Fetch,
         dedupe_ms: int,
         row_cache: int,
@@ -70,304 +78,273 @@ class PeopleFold:
         reach: Reach = REACH,
         max_seen: int = MAX_ITEMS,
     ) -> None:
-        self.partition, self.fence, self.keyspace = partition, fence, keyspace
-        self._fetch = JointFetch(fetch)
-        self._rows = Rows(partition, self._fetch, row_cache, keyspace)
-        self._dedupe = Deduper(dedupe_ms, fence.newest)
-        self._items, self._categories = Hashes(item_hash), Hashes(category_hash)
-        self._slates = Slates(
-            partition,
-            self._fetch,
-            row_cache,
+        self.keyspace = keyspace
+        self._joint = JointFetch(fetch)
+        self._rows = Rows(self._joint, row_cache, keyspace)
+        self._items = Hashes(item_hash)
+        self._shared = Shared(
+            fetch,
+            self._joint,
+            self._rows,
             self._items,
-            self._categories,
-            keyspace,
+            Hashes(category_hash),
             dedupe_ms,
+            row_cache,
+            keyspace,
             reach,
+            max_seen,
         )
+        self._acts = Acts(self._rows, fetch)
+        self._partitions: dict[int, PartitionState] = {}
+        self.faults: Faults = {}
+        """Partitions that had to leave the last read, and why: a stored value of theirs cannot be read. What
+        the fold holds of them is of no use: `forget` them, or `begin` them again."""
         self.encoder: Encoder | None = None
-        """Makes people's vectors. The caller may replace it between two batches."""
-        self._overflows = Overflows(partition, fetch, self._rows, keyspace)
-        self._seen = SeenStrings(partition, fetch, keyspace, max_seen)
-        self._linked = Linked(partition, fetch, self._rows, self._overflows, self._seen, keyspace)
-        self._tallies: Counter[str] = Counter()
-        self._load()
+        """Makes people's vectors. The caller may replace it between two reads."""
+        for partition, fence in fences.items():
+            self.begin(partition, fence)
 
-    def _load(self) -> None:
-        buckets = list(self._dedupe.live())
-        for bucket, held in zip(
-            buckets,
-            self._fetch([self.keyspace.dedupe(self.partition, b) for b in buckets]),
-            strict=True,
-        ):
-            if held:
-                self._dedupe.load(bucket, np.frombuffer(held, "<u8"))
+    def begin(self, partition: int, fence: Fence) -> None:
+        """Takes a partition, or takes it again, at its fence. Errors: ValueError where a stored value of it
+        cannot be read; then the fold does not have it."""
+        self.forget(partition)
+        self._rows.begin(partition)
+        fence = msgspec.structs.replace(fence, version=VERSION)
+        self._partitions[partition] = PartitionState(partition, fence, self._shared)
 
-    def remember_received(self, held: dict[bytes, bytes]) -> None:
+    def forget(self, partition: int) -> None:
+        """Drops what is held of a partition. Call it between reads only."""
+        self._partitions.pop(partition, None)
+
+    def fence(self, partition: int) -> Fence:
+        """After the last span that was folded of it."""
+        return self._partitions[partition].fence
+
+    def remember_received(self, partition: int, held: Mapping[bytes, bytes]) -> None:
         """Loads the last number received from each source partition: source -> ``offset-n``."""
-        self._linked.remember_received(held)
+        self._partitions[partition].linked.remember_received(held)
 
-    def remember_tallies(self, held: Mapping[bytes, bytes]) -> None:
+    def remember_tallies(self, partition: int, held: Mapping[bytes, bytes]) -> None:
         """Loads the totals of what was accepted and is not counted: reason -> total."""
-        self._tallies.update({reason.decode(): int(total) for reason, total in held.items()})
+        self._partitions[partition].remember_tallies(held)
 
     # -- dedupe ---------------------------------------------------------------------------
 
     def dedupe(self, batch: Decoded) -> Decoded:
         """Drops the records that were folded before (law 12)."""
-        return deduped(batch, self._dedupe)
+        return deduped(batch, [self._partitions[it.partition].dedupe for it in batch.spans])
 
     # -- fold -----------------------------------------------------------------------------
 
-    def fold(self, batch: Decoded) -> Write:
-        """The write of this batch, which `flows.kit.commit` performs."""
+    def fold(self, batch: Decoded) -> list[Write]:
+        """The write of each partition of the read but for `faults`, which `flows.kit.commit` performs."""
         self._rows.make_room()
-        self._slates.make_room()
-        self._linked.make_room()
-        self._overflows.make_room()
-        # the newest time that de-duplication has seen, so that a restart does not change its window
-        newest = max(self.fence.newest, self._dedupe.newest)
-        fence = Fence(self.fence.topic_id, self.fence.partitions, batch.next, newest, VERSION)
-        write = Write("people", self.partition, batch.first, fence, self.keyspace)
-        effects = Effects(write, batch.first, batch.identities)
-        effects.indexes = batch.indexes
-        records, kinds = batch.records, {type(event) for _, _, event in batch.records}
-        if Merge in kinds:
-            records = self._linked.fresh(records, effects)
-        concerned = outcome_records(batch)
-        missing = self._slates.missing(concerned)
-        self._fetch.want(missing)
-        for layer in layers(records):
-            if isinstance(layer[0][1], Action):
-                self._act(layer, effects)
-            else:
-                self._linked.fold(layer, effects)
-        if Preferences in kinds:
-            self._prefer(records, effects)
-        arms, moments, money = self._slates.join(concerned, missing, batch, effects)
-        taken_back.mark(batch.records, effects, self._rows, self._items)
-        self._count_dropped(batch.dropped, effects)
-        self._store(effects)
-        self._store_tallies(effects)
-        effects.settle_cleared()
-        for bucket, ids in batch.ids.items():
-            write.append(self.keyspace.dedupe(self.partition, bucket), ids.tobytes())
-        write.deleted += [self.keyspace.dedupe(self.partition, bucket) for bucket in batch.expired]
-        write.entries += self._linked.outbox(effects)
+        for state in self._partitions.values():
+            state.make_room()
+        read = ReadFold(batch, self._partitions)
+        self.faults = read.faults
+        kinds = _kinds(batch)
+        if MERGE in kinds:
+            self._receive(read)
+        self._choose_outcomes(read, plain=kinds <= {ACTION})
+        self._find_rows(read, kinds)
+        for layer in _layers(read, kinds):
+            self._fold_layer(read, layer)
+        if PREFERENCES in kinds:
+            self._prefer(read)
+        found = self._join(read)
+        if any(it.effects.taken_back for it in read.spans):
+            self._mark_taken_back(read)
+        if batch.dropped is not None:
+            self._count_dropped(read)
+        store_changed(read, self._rows, self.encoder)
+        listing = LISTED in kinds or MERGE in kinds
+        return [self._write(read, it, found.get(it.span.partition), listing) for it in read.spans]
+
+    def _receive(self, read: ReadFold) -> None:
+        """Notes which merges are new; the others change nothing."""
+        for row in np.flatnonzero(read.batch.columns.kind == MERGE).tolist():
+            it, merge = read.span_of(row), read.batch.columns.event(row)
+            assert isinstance(merge, Merge)
+            it.state.linked.is_new(int(read.batch.offsets[row]), merge, it.effects)
+
+    def _choose_outcomes(self, read: ReadFold, *, plain: bool) -> None:
+        """Chooses the records that the slates take; the next read of the store reads what they lack, too."""
+        self._joint.want([])
+        columns, dropped = read.batch.columns, read.batch.dropped
+        again = repeated(dropped.columns) if dropped is not None else None
+        chosen = concerned(columns, plain=plain)
+        if not chosen.any() and (again is None or not again.any()):
+            return
+        wanted: list[bytes] = []
+        for n, it in enumerate(read.spans):
+            if again is not None and dropped is not None:
+                span = dropped.spans[n]
+                rows = span.start + np.flatnonzero(again[span.start : span.stop])
+                it.span.repeated = dropped.at(rows)
+            it.outcomes = outcome_records(read.batch, it.span, chosen)
+            if read.batch.indexes is not None:
+                it.effects.indexes = _indexes(read.batch, it.span, chosen)
+            if it.outcomes:
+                it.missing = it.state.slates.missing(it.outcomes)
+                wanted += it.missing
+        self._joint.want(wanted)
+
+    def _find_rows(self, read: ReadFold, kinds: set[int]) -> None:
+        """Finds the slots of all people whose rows may change. Partitions whose rows cannot be read leave."""
+        while True:
+            try:
+                read.slots = self._slots(read.batch, plain=kinds <= {ACTION})
+                if read.batch.dropped is not None:
+                    read.dropped_slots = self._slots(read.batch.dropped, plain=False, moves=False)
+                return
+            except UnreadableRows as error:
+                read.leave(error.faults)
+
+    def _slots(self, batch: Decoded, *, plain: bool, moves: bool = True) -> I64:
+        """(n,) the slots of people who act, and where `moves` of those whose rows move; -1 for the others."""
+        columns, spans = batch.columns, batch.spans
+        of = [it.partition for it in spans]
+        if plain:
+            counts = [it.stop - it.start for it in spans]
+            return self._rows.slots(
+                of, counts, columns.person, columns.person2, columns.person_text
+            )
+        slots = np.full(len(columns), -1, np.int64)
+        wanted = columns.kind == ACTION
+        if moves:
+            wanted |= MOVES[columns.kind]
+        rows = np.flatnonzero(wanted)
+        counts = [int(np.count_nonzero(wanted[it.start : it.stop])) for it in spans]
+        slots[rows] = self._rows.slots(
+            of,
+            counts,
+            columns.person[rows],
+            columns.person2[rows],
+            lambda i: columns.person_text(int(rows[i])),
+        )
+        return slots
+
+    def _fold_layer(self, read: ReadFold, rows: I64) -> None:
+        """Folds one of `layers`."""
+        columns, offsets = read.batch.columns, read.batch.offsets
+        if columns.kind[rows[0]] == ACTION:
+            self._acts.fold(read, rows)
+            return
+        for row in read.staying(rows).tolist():
+            it, event, offset = read.span_of(row), columns.event(row), int(offsets[row])
+            if isinstance(event, Merge) and offset not in it.effects.new_merges:
+                continue
+            with read.guarded(it.span.partition):
+                it.state.linked.fold(offset, event, it.effects)
+
+    def _join(self, read: ReadFold) -> dict[int, OutcomeFacts]:
+        """Has the slates take their records; by partition the facts."""
+        found: dict[int, OutcomeFacts] = {}
+        for it in read.spans:
+            if it.outcomes:
+                with read.guarded(it.span.partition):
+                    found[it.span.partition] = it.state.slates.join(
+                        it.outcomes, it.missing, it.span, it.effects
+                    )
+        return found
+
+    def _mark_taken_back(self, read: ReadFold) -> None:
+        columns = read.batch.columns
+        which = (columns.kind == ACTION) & REVERSIBLE[columns.action] | (columns.kind == MERGE)
+        for it in read.spans:
+            if it.effects.taken_back:
+                records = list(_events(read, it, np.flatnonzero(which)))
+                with read.guarded(it.span.partition):
+                    taken_back.mark(records, it.effects, it.state.rows, self._items)
+
+    def _count_dropped(self, read: ReadFold) -> None:
+        """Counts duplicates: all in the tallies, a person's actions in their row, too."""
+        dropped = read.batch.dropped
+        assert dropped is not None
+        spans = {it.span.partition: it for it in read.spans}
+        counted = dropped.columns.kind == ACTION
+        for span in dropped.spans:
+            if (it := spans.get(span.partition)) is None:
+                continue
+            kinds = dropped.columns.kind[span.start : span.stop]
+            for kind, n in enumerate(np.bincount(kinds).tolist()):
+                if n:
+                    it.effects.tally(_DUPLICATES[kind], n)
+            if it.effects.unlinked:
+                for row in range(span.start, span.stop):
+                    last = it.effects.unlinked.get(dropped.columns.person_text(row), -1)
+                    counted[row] &= int(dropped.offsets[row]) > last
+        slots, counts = np.unique(read.dropped_slots[counted], return_counts=True)
+        if len(slots):
+            self._rows.array["duplicates"][slots] += counts.astype(np.uint32)
+            self._rows.array["version"][slots] = registry.VERSION
+            read.acted.append(slots)
+
+    def _prefer(self, read: ReadFold) -> None:
+        """Stores the preferences of people, where no later record of the span ended their link."""
+        rows = np.flatnonzero(read.batch.columns.kind == PREFERENCES)
+        for it in read.spans:
+            for offset, event in _events(read, it, rows):
+                if offset > it.effects.unlinked.get(event.person, -1):
+                    key = self.keyspace.preferences(it.span.partition, event.person)
+                    it.effects.write.values[key] = events.encode(event)
+
+    def _write(
+        self, read: ReadFold, it: SpanFold, found: OutcomeFacts | None, listing: bool
+    ) -> Write:
+        """The write of one span, complete."""
+        span, state, effects, write = it.span, it.state, it.effects, it.effects.write
+        state.overflows.store(write)
+        state.store_tallies(effects)
+        if effects.cleared:
+            effects.settle_cleared()
+        state.store_ids(span, write)
+        if effects.outgoing:
+            write.entries += state.linked.outbox(effects)
         listings = facts.NO_LISTINGS
-        if Listed in kinds or effects.new_merges:
-            listings = listings_of(batch, effects.new_merges)
-        found = facts.Delta(
-            batch.first,
-            batch.next,
+        if listing:
+            kinds = read.batch.columns.kind
+            rows = np.flatnonzero((kinds == LISTED) | (kinds == MERGE))
+            listings = listings_of(_events(read, it, rows), span.first, effects.new_merges)
+        arms, moments, money = found or OutcomeFacts()
+        delta = facts.Delta(
+            span.first,
+            span.next,
             effects.facts(),
             arms,
             moments,
             money,
-            days=batch.days,
+            days=span.days,
             listings=listings,
         )
-        write.entries.append(
-            StreamEntry(
-                self.keyspace.deltas(self.partition),
-                b"%d-0" % batch.next,
-                {facts.FIELD: facts.encode(found)},
-            )
-        )
-        self.fence = fence
+        data = {facts.FIELD: facts.encode(delta)}
+        write.entries.append(StreamEntry(state.deltas, b"%d-0" % span.next, data))
+        state.fence = write.fence
         return write
 
-    def _act(self, layer: Sequence[tuple[int, Any]], effects: Effects) -> None:
-        acts: list[Action] = [event for _, event in layer]
-        slots = self._rows.slots([a.person for a in acts])
-        order = np.argsort(slots, kind="stable")
-        people, who = np.unique(slots[order], return_inverse=True)
-        offsets = np.array([offset for offset, _ in layer], np.int64)[order]
-        identity = effects.identities(offsets)
-        columns = self._columns(offsets, identity, acts, order, who, len(people))
-        rows = self._rows.take(people)
-        bits = registry.HAS_MERGED | registry.LINKED
-        receivers = rows["flags"] & bits == registry.HAS_MERGED
-        if receivers.any() and (again := merged.again(rows, columns, receivers)).any():
-            # of purchases `purchases` says so
-            if others := int((again & (columns.action != PURCHASED)).sum()):
-                effects.tally(REPEATED_ORDER, others)
-            effects.copies.update(columns.offset[again].tolist())
-            effects.not_entered.update(_names(columns, again))
-            rest = [layer[i] for i in np.sort(order[~again]).tolist()]
-            if rest:
-                self._act(rest, effects)
-            return
-        if (late := columns.late & REVERSIBLE[columns.action]).any():
-            effects.not_entered.update(_names(columns, late))
-        overflow = self._overflows.of(people, rows)
-        folded = registry.fold(rows, columns, overflow)
-        bought = np.flatnonzero(columns.action == PURCHASED).tolist()
-        groups = [(at, group) for at in bought if (group := acts[order[at]].group)]
-        self._remember_seen(people, rows, columns, folded, groups, effects)
-        self._rows.put(people, rows)
-        self._overflows.put(people, overflow)
-        effects.dirty.update(people.tolist())
-        effects.recent_changed.update(people[folded.recent.present].tolist())
-        effects.add(columns, folded)
-        if (rows["flags"] & registry.LINKED).any():
-            for position in np.flatnonzero(rows["flags"][who] & registry.LINKED):
-                self._linked.forward(columns, folded, int(position), acts[order[position]], effects)
 
-    def _columns(
-        self,
-        offset: NDArray[np.int64],
-        identity: NDArray[np.uint32],
-        acts: list[Action],
-        order: NDArray[np.int64],
-        who: NDArray[np.int64],
-        people: int,
-    ) -> Columns:
-        """Columns of `acts`, which are in the log's order, sorted by `order`; `offset` and `identity` are
-        sorted. To sort the numbers costs a tenth of sorting the objects first."""
-        items, categories = self._items, self._categories
-        time = np.array([a.occurred_at for a in acts], np.int64)[order]
-        received = np.array([a.received_at for a in acts], np.int64)[order]
-        session = [_xxh(a.session_id.encode()) or 1 if a.session_id else 0 for a in acts]
-        return Columns(
-            who=who,
-            offset=offset,
-            item=np.array([items[a.item_id] for a in acts], np.uint64)[order],
-            category=np.array([categories[a.category] for a in acts], np.uint32)[order],
-            time=time,
-            action=np.array(
-                [NEGATIVE[a.action] if a.negative else CODE[a.action] for a in acts], np.uint8
-            )[order],
-            session=np.array(session, np.uint64)[order],
-            identity=identity,
-            flags=np.array(
-                [
-                    (0 if a.known else facts.UNKNOWN)
-                    | (facts.IMPORTED if a.source is not None and a.source.mode == "import" else 0)
-                    for a in acts
-                ],
-                np.uint8,
-            )[order],
-            late=received - time > LATE_MS,
-            people=people,
-        )
-
-    def _remember_seen(
-        self,
-        people: NDArray[np.int64],
-        rows: NDArray[np.void],
-        columns: Columns,
-        folded: Folded,
-        groups: Sequence[tuple[int, str]],
-        effects: Effects,
-    ) -> None:
-        """Appends what left the list, and what never enters it, to people's strings (counted in `rows`), in
-        the order of the log. `groups`: index and group of each purchase of an item in one."""
-        evicted, hides = _evicted_at(columns, folded), np.flatnonzero(APPENDED[columns.action])
-        bought = np.array([at for at, _ in groups], np.int64)
-        at = np.concatenate([evicted, hides, bought])
-        if not len(at):
-            return
-        hashes = np.array([group_hash(group) for _, group in groups], np.uint64)
-        added = np.concatenate(
-            [
-                of_list(folded.evicted),
-                entries(
-                    columns.item[hides],
-                    columns.time[hides] // 1000,
-                    bits_of(columns.action[hides], columns.time[hides] % 1000),
-                ),
-                entries(hashes, columns.time[bought] // 1000, PURCHASE),
-            ]
-        )
-        order = np.argsort(at, kind="stable")
-        who = columns.who[at[order]]
-        names = [self._rows.person(slot) for slot in people[np.unique(who)].tolist()]
-        self._seen.append_all(names, rows, who, added[order], effects)
-
-    def _store(self, effects: Effects) -> None:
-        """Adds the changed rows to the write, and the vectors that the encoder makes of them. A person
-        without a vector gets the old one deleted."""
-        dirty = np.array(sorted(effects.dirty), np.int64)
-        rows, write = self._rows.take(dirty), effects.write
-        if effects.unlinked:
-            present = rows["version"] > 0
-            dirty, rows = dirty[present], rows[present]
-        write.values.update(self._rows.packed(dirty, rows))
-        self._overflows.store(write)
-        if effects.recent_changed and self.encoder is not None:
-            self._encode(self.encoder, dirty, rows, effects)
-
-    def _encode(
-        self, encoder: Encoder, dirty: NDArray[np.int64], rows: NDArray[np.void], effects: Effects
-    ) -> None:
-        write = effects.write
-        recent_changed = np.array(
-            [slot in effects.recent_changed for slot in dirty.tolist()], np.bool_
-        )
-        if not recent_changed.any():
-            return
-        made = encoder.stored(
-            rows if recent_changed.all() else self._rows.take(dirty[recent_changed])
-        )
-        for slot, vector in zip(dirty[recent_changed].tolist(), made, strict=True):
-            key = self.keyspace.vector(self.partition, self._rows.person(slot))
-            if vector is None:
-                write.deleted.append(key)
-            else:
-                write.values[key] = vector
-
-    def _count_dropped(self, dropped: Sequence[Record], effects: Effects) -> None:
-        """Counts duplicates: all in the tallies, a person's actions in their row, too."""
-        if not dropped:
-            return
-        for _, _, event in dropped:
-            effects.tally(duplicate_reason(event))
-        people = [
-            event.person
-            for offset, _, event in dropped
-            if isinstance(event, Action) and offset > effects.unlinked.get(event.person, -1)
-        ]
-        slots, counts = np.unique(self._rows.slots(people), return_counts=True)
-        rows = self._rows.take(slots)
-        rows["duplicates"] += counts.astype(np.uint32)
-        rows["version"] = registry.VERSION
-        self._rows.put(slots, rows)
-        effects.dirty.update(slots.tolist())
-
-    def _store_tallies(self, effects: Effects) -> None:
-        """Adds the new totals of the batch's tallies to the write."""
-        if not effects.tallies:
-            return
-        self._tallies.update(effects.tallies)
-        effects.write.fields[self.keyspace.tallies(self.partition)] = {
-            reason.encode(): b"%d" % self._tallies[reason] for reason in effects.tallies
-        }
-        effects.write.counts.update(effects.tallies)
-
-    # -- preferences ----------------------------------------------------------------------
-
-    def _prefer(self, records: Sequence[Record], effects: Effects) -> None:
-        """Stores the preferences of people, where no later record of the batch ended their link."""
-        for offset, _, event in records:
-            if isinstance(event, Preferences) and offset > effects.unlinked.get(event.person, -1):
-                key = self.keyspace.preferences(self.partition, event.person)
-                effects.write.values[key] = events.encode(event)
+def _indexes(batch: Decoded, span: Span, chosen: Mask) -> dict[int, int]:
+    """`Effects.indexes` of the records under `chosen` (n,)."""
+    assert batch.indexes is not None
+    mine = slice(span.start, span.stop)
+    at = span.start + np.flatnonzero(chosen[mine] & (batch.indexes[mine] > 0))
+    return {id(batch.columns.event(row)): int(batch.indexes[row]) for row in at.tolist()}
 
 
-def _evicted_at(columns: Columns, folded: Folded) -> NDArray[np.int64]:
-    """(k,) for each entry of `folded.evicted` the index of the action that drove it out: one that came late,
-    or found the list full."""
-    acts = folded.recent
-    enters = ~acts.late
-    # how many had entered the list before each: those of the batch, by one running sum
-    earlier: NDArray[np.int64] = np.cumsum(enters) - enters
-    earlier -= earlier[acts.start[acts.who]]
-    full = folded.before[acts.who] + earlier >= RING_SIZE
-    return np.flatnonzero(folded.entered)[full | acts.late]
+def _kinds(batch: Decoded) -> set[int]:
+    kind = batch.columns.kind
+    return set(kind.tolist()) if kind.any() else {ACTION}
 
 
-def _names(columns: Columns, which: Mask) -> Iterator[tuple[int, int, int]]:
-    """(offset, identity, item) of these actions."""
-    names = (columns.offset, columns.identity, columns.item)
-    return zip(*(column[which].tolist() for column in names), strict=True)
+def _layers(read: ReadFold, kinds: set[int]) -> list[I64]:
+    if kinds <= {ACTION}:
+        return [np.arange(len(read.batch))] if len(read.batch) else []
+    return layers(read.batch.columns.kind, read.slots)
+
+
+def _events(read: ReadFold, it: SpanFold, rows: I64) -> Iterator[tuple[int, events.Event]]:
+    """(offset, event) of those of the records at `rows` that are of the span."""
+    for row in rows.tolist():
+        if it.span.start <= row < it.span.stop:
+            yield int(read.batch.offsets[row]), read.batch.columns.event(row)

@@ -6,23 +6,24 @@ This module moves rows and sets; `flows.people.slates` adds the slates in the sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.people.batch import Effects, Record
+from flows.people.batch import PURCHASED, Effects
 from flows.people.overflow import Overflows
-from flows.people.rows import Fetch, Rows
+from flows.people.rows import Fetch, PartitionRows
 from flows.people.seen import SeenStrings
 from models.features import merged, registry, ring
-from models.features.columns import Columns, Folded
+from models.features.act import Acted
+from models.features.columns import ActionColumns
 from models.features.ring import COUNTED
 from models.outcomes.purchases import REPEATED_ORDER
 from models.seen import PURCHASE, bits_of, entries_of_merge, of_list
 from schemas import events
-from schemas.actions import ACTIONS, CODE
+from schemas.actions import ACTIONS
 from schemas.alphabet import Pseudonym
 from schemas.events import Action, Link, Merge, MergedAction, Unlink
 from schemas.identity import group_hash
@@ -33,19 +34,18 @@ from schemas.state.write import StreamEntry
 MAX_SEEN_PER_MERGE: Final = 4_000
 """A record of so many entries has some 140 kB; a broker accepts 1 MB."""
 MAX_CACHED_LINKS: Final = 100_000
-PURCHASED: Final = CODE["purchase"]
 Number = tuple[int, int]
 
 
 class Linked:
     """Links of one partition's people, and the numbers of the merges that it received. `rows` and `seen`: the
-    fold's."""
+    partition's."""
 
     def __init__(
         self,
         partition: int,
         fetch: Fetch,
-        rows: Rows,
+        rows: PartitionRows,
         overflows: Overflows,
         seen: SeenStrings,
         keyspace: Keyspace,
@@ -55,7 +55,7 @@ class Linked:
         self._received: dict[int, Number] = {}
         self._linked_to: dict[str, str] = {}
 
-    def remember_received(self, held: dict[bytes, bytes]) -> None:
+    def remember_received(self, held: Mapping[bytes, bytes]) -> None:
         """Loads the last number received from each source partition: source -> ``offset-n``."""
         self._received.update((int(source), events.merge_number(it)) for source, it in held.items())
 
@@ -64,15 +64,14 @@ class Linked:
         if len(self._linked_to) > MAX_CACHED_LINKS:
             self._linked_to.clear()
 
-    def fold(self, records: Sequence[tuple[int, Any]], effects: Effects) -> None:
-        """Folds links, their ends, and merges: (offset, event), in the order of the log."""
-        for offset, event in records:
-            if isinstance(event, Link):
-                self._link(offset, event, effects)
-            elif isinstance(event, Unlink):
-                self._unlink(offset, event, effects)
-            else:
-                self._merge(offset, event, effects)
+    def fold(self, offset: int, event: Any, effects: Effects) -> None:
+        """Folds a link, its end, or a merge."""
+        if isinstance(event, Link):
+            self._link(offset, event, effects)
+        elif isinstance(event, Unlink):
+            self._unlink(offset, event, effects)
+        else:
+            self._merge(offset, event, effects)
 
     # -- the partition of the anonymous id ----------------------------------------------------
 
@@ -138,15 +137,13 @@ class Linked:
         fragment.link = link
 
     def forward(
-        self, columns: Columns, folded: Folded, i: int, action: Action, effects: Effects
+        self, columns: ActionColumns, acted: Acted, i: int, action: Action, effects: Effects
     ) -> None:
         """Sends action `i` of a linked anonymous id to its person."""
         code, item = int(columns.action[i]), int(columns.item[i])
-        recent = ACTIONS[code].recent and not columns.late[i]
+        recent = bool(ACTIONS[code].recent and not acted.late[i])
         category, identity = int(columns.category[i]), int(columns.identity[i])
-        flags = COUNTED * bool(
-            folded.counts_of(np.count_nonzero(folded.entered[:i])) if recent else 0
-        )
+        flags = COUNTED * bool(recent and acted.verdict[i] == 0)
         action_of_guest = MergedAction(item, category, action.occurred_at, code, identity, flags)
         seconds, seen = action.occurred_at // 1000, []
         bits = int(bits_of(code, np.int64(action.occurred_at % 1000)))
@@ -191,16 +188,8 @@ class Linked:
 
     # -- the partition of the person ----------------------------------------------------------
 
-    def fresh(self, records: Sequence[Record], effects: Effects) -> list[Record]:
-        """The records, in the log's order, without merges that were received before."""
-        return [
-            it
-            for it in records
-            if not isinstance(it[2], Merge) or self._is_new(it[0], it[2], effects)
-        ]
-
-    def _is_new(self, offset: int, event: Merge, effects: Effects) -> bool:
-        """Whether the merge's number is new; a new number is stored."""
+    def is_new(self, offset: int, event: Merge, effects: Effects) -> bool:
+        """Whether the number of the merge at `offset` is new; a new number is stored."""
         number = (event.offset, event.n)
         if number <= self._received.get(event.source, (-1, 0)):
             return False
@@ -223,7 +212,7 @@ class Linked:
                 _take_back(offset, actions, effects)
                 event = merged.without(event, actions)
             evicted = _merge_into_row(rows[0], event)
-            self._overflows.keep(slots, rows, evicted)
+            self._overflows.keep(int(slots[0]), rows, evicted)
             entries = np.concatenate([of_list(evicted), entries])
             effects.recent_changed.update(slots.tolist())
         rows["version"] = registry.VERSION

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.people.rows import Fetch, Rows
+from flows.people.rows import Fetch, PartitionRows
 from models.features import days, registry
 from models.features.overflow import Overflow
 from schemas.keys import Keyspace
@@ -18,9 +19,11 @@ MAX_CACHED_ENTRIES: Final = 1_000_000
 
 
 class Overflows:
-    """Of most people there is none, as the rows say. `rows`: the fold's."""
+    """Of most people there is none, as the rows say. `rows`: the partition's."""
 
-    def __init__(self, partition: int, fetch: Fetch, rows: Rows, keyspace: Keyspace) -> None:
+    def __init__(
+        self, partition: int, fetch: Fetch, rows: PartitionRows, keyspace: Keyspace
+    ) -> None:
         self._fetch, self._rows = fetch, rows
         self._prefix = keyspace.overflow(partition, "")
         self._held: dict[str, Overflow] = {}
@@ -33,30 +36,27 @@ class Overflows:
             self._held.clear()
             self._entries = 0
 
-    def of(self, slots: NDArray[np.int64], rows: NDArray[np.void]) -> dict[int, Overflow]:
-        """By index in `rows`, the overflow of those of the people `slots` who have any."""
-        at = np.flatnonzero(rows["flags"] & registry.OVERFLOW)
-        if not len(at):
-            return {}
-        people = [self._rows.person(slot) for slot in slots[at].tolist()]
+    def of(self, slots: Sequence[int]) -> dict[int, Overflow]:
+        """By slot, the overflows of these people, who all have one. Errors: ValueError."""
+        people = [self._rows.person(slot) for slot in slots]
         self._load([person for person in people if person not in self._held])
-        return dict(zip(at.tolist(), [self._held[person] for person in people], strict=True))
+        return dict(zip(slots, [self._held[person] for person in people], strict=True))
 
-    def put(self, slots: NDArray[np.int64], overflow: dict[int, Overflow]) -> None:
-        """Takes the changed ones of those that `of` gave, and new ones."""
-        for at, held in overflow.items():
+    def put(self, overflow: Mapping[int, Overflow]) -> None:
+        """Takes, by slot, the changed ones of those that `of` gave, and new ones."""
+        for slot, held in overflow.items():
             if held.changed:
-                person = self._rows.person(int(slots[at]))
+                person = self._rows.person(slot)
                 self._held[person] = self._changed[person] = held
 
-    def keep(
-        self, slots: NDArray[np.int64], rows: NDArray[np.void], gone: NDArray[np.void]
-    ) -> None:
-        """Keeps what left the list of one person by a merge, `gone` (k,). Changes the row's flags."""
-        overflow = self.of(slots, rows)
+    def keep(self, slot: int, rows: NDArray[np.void], gone: NDArray[np.void]) -> None:
+        """Keeps what left one person's list by a merge, `gone` (k,). Changes the flags of `rows` (1,)."""
+        has = rows["flags"][0] & registry.OVERFLOW
+        overflow = {0: self.of([slot])[slot]} if has else {}
         days.keep(rows, np.zeros(len(gone), np.int64), gone, overflow)
         registry.mark(rows, overflow)
-        self.put(slots, overflow)
+        if overflow:
+            self.put({slot: overflow[0]})
 
     def forget(self, person: str) -> None:
         """Of a person whose record starts anew; the caller clears the key."""

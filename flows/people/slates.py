@@ -11,7 +11,7 @@ import xxhash
 
 from flows.people import transfer
 from flows.people.accounts import Accounts, Held
-from flows.people.batch import Decoded, Effects, Hashes
+from flows.people.batch import Effects, Hashes, Span
 from flows.people.outcome_actions import Actions, take_back
 from flows.people.outcome_facts import BatchFacts, OutcomeFacts
 from flows.people.outcome_records import (
@@ -75,9 +75,9 @@ class Slates:
         return self._people.missing(records)
 
     def join(
-        self, records: OutcomeRecords, missing: list[bytes], batch: Decoded, effects: Effects
+        self, records: OutcomeRecords, missing: list[bytes], batch: Span, effects: Effects
     ) -> OutcomeFacts:
-        """Folds the batch's `records`, whose `missing` keys are read now, adds changes to the write and the
+        """Folds the span's `records`, whose `missing` keys are read now, adds changes to the write and the
         outgoing merges, and returns the facts."""
         if not records:
             return OutcomeFacts()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flows.people.batch import Effects, Hashes, Record
-from flows.people.rows import Rows
+from flows.people.batch import Effects, Hashes
+from flows.people.rows import PartitionRows
 from models.features import ring
 from models.outcomes.purchases import LIKE
 from schemas.actions import REVERSIBLE, code_of
-from schemas.events import Action, Merge
+from schemas.events import Action, Event, Merge
 
 Name = tuple[str, int, int, int]
 """(person, item, identity of a purchase, else 0; time of a like in s, else 0)."""
@@ -35,9 +35,12 @@ class TakenBack(NamedTuple):
         )
 
 
-def mark(records: Sequence[Record], effects: Effects, rows: Rows, items: Hashes) -> None:
+def mark(
+    records: Sequence[tuple[int, Event]], effects: Effects, rows: PartitionRows, items: Hashes
+) -> None:
     """Marks the entries of what was taken back in this batch, in rows and in merges that left after it. What
-    entered after that record is not marked, whatever its identity."""
+    entered after that record is not marked, whatever its identity. `records`: (offset, event), at least those
+    of actions that can be taken back, and of merges."""
     if not effects.taken_back:
         return
     entered = _entered(records, effects, items)
@@ -62,7 +65,7 @@ def _mark_merge(taken: TakenBack, later: int, merge: Merge) -> None:
         moved.flags |= ring.BACK
 
 
-def _mark_row(taken: TakenBack, later: int, effects: Effects, rows: Rows) -> None:
+def _mark_row(taken: TakenBack, later: int, effects: Effects, rows: PartitionRows) -> None:
     """Marks the person's entries of this identity but the last `later`."""
     slots = rows.slots([taken.person])
     taken_rows = rows.take(slots)
@@ -82,7 +85,9 @@ def _mark_row(taken: TakenBack, later: int, effects: Effects, rows: Rows) -> Non
     effects.recent_changed.update(slots.tolist())
 
 
-def _entered(records: Sequence[Record], effects: Effects, items: Hashes) -> dict[Name, list[int]]:
+def _entered(
+    records: Sequence[tuple[int, Event]], effects: Effects, items: Hashes
+) -> dict[Name, list[int]]:
     """Offsets at which entries that can be taken back came into the list in this batch."""
     found: dict[Name, list[int]] = {}
 
@@ -92,7 +97,7 @@ def _entered(records: Sequence[Record], effects: Effects, items: Hashes) -> dict
             name = person, item, 0 if like else identity, at // 1000 if like else 0
             found.setdefault(name, []).append(offset)
 
-    for offset, _, event in records:
+    for offset, event in records:
         if isinstance(event, Action):
             code = code_of(event.action, event.negative)
             if REVERSIBLE[code]:

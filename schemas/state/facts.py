@@ -301,6 +301,18 @@ def where(actions: Actions, keep: NDArray[np.bool_]) -> Actions:
     )
 
 
+def chosen(actions: Actions, order: NDArray[np.int64]) -> Actions:
+    """The facts number `order` (k,), in that order, with their pairs."""
+    pairs = actions.pairs.astype(np.int64)
+    start, taken = np.cumsum(pairs) - pairs, pairs[order]
+    stop = np.cumsum(taken)
+    of_pairs = np.repeat(start[order] - (stop - taken), taken) + np.arange(taken.sum())
+    return Actions(
+        *(column[order] for column in actions[:-2]),  # type: ignore[arg-type]
+        *(column[of_pairs] for column in actions[-2:]),
+    )
+
+
 def since(entry: Delta, position: int) -> Delta:
     """`entry` without the facts at offsets < `position`: after a fault, batches may be split differently."""
     if position <= entry.first:

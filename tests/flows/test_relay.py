@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from flows.kit.commit import commit
-from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.relay.dataflow import OtherTopic, Relay
 from flows.relay.sent import NONE_SENT, Relayed, sent_before
@@ -30,7 +29,7 @@ from schemas.state.fences import Fence
 from schemas.topics import EVENTS
 from tests.flows.faults import Flow, spawn, whole_log
 from tests.laws.test_commit_laws import linked_log
-from tests.laws.world import T0, action, assigned, fold_log, person, served
+from tests.laws.world import T0, action, assigned, fold_log, person, served, write_of
 
 pytestmark = pytest.mark.on_cluster
 
@@ -66,9 +65,8 @@ def fold_links(settings: Settings, client: Any) -> None:
     """Folds a log with a link as partition 0 and leaves its outbox full."""
     topic = kafka_client.ensure_topics(settings)[EVENTS.name]
     log = linked_log()
-    fold = PeopleFold(0, Fence(topic.id, 4, 0, 0, VERSION), client.mget, 86_400_000, 1000, PLAIN)
-    batch = Decoded(0, 0, len(log), log, [timestamp for _, timestamp, _ in log])
-    commit(client, fold.fold(fold.dedupe(batch)))
+    held = {0: Fence(topic.id, 4, 0, 0, VERSION)}
+    commit(client, write_of(PeopleFold(held, client.mget, 86_400_000, 1000, PLAIN), log))
 
 
 def step(settings: Settings, client: Any) -> int:

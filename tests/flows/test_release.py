@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import schemas.releases
-from flows.people.batch import Decoded
+from flows.people.batch import read_of
 from flows.people.dataflow import People
 from flows.people.encoder import CurrentRelease
 from infra.releases.bucket import upload
@@ -189,8 +189,7 @@ def test_the_worker_makes_vectors_by_a_release_on_disk(
         assert time.monotonic() < until
         log = log_of([action(n, item="i1")], start=n)
         n += 1
-        batch = Decoded(0, n - 1, n, log, [timestamp for _, timestamp, _ in log])
-        write = worker.fold(worker.dedupe(batch))
+        [write] = worker.fold(worker.dedupe(read_of(0, n - 1, n, log)))
         made = write.values.get(PLAIN.vector(0, person(1)))
     held = vectors.DECODER.decode(made)
     assert (held.release, held.complete) == (ONE, True)

@@ -11,6 +11,7 @@ from flows.kit.resume import StateMismatch
 from flows.kit.run import run_flow
 from flows.kit.source import Reader
 from flows.people import dataflow
+from flows.people.batch import Decoded
 from flows.people.dataflow import People
 from infra.kafka import kafka_client
 from infra.metrics import METRICS
@@ -77,12 +78,13 @@ def broken_once(worker: People, partition: int, break_: Callable[[Write], None])
     """Does something to the next write of the partition."""
     fold, done = worker.fold, list[int]()
 
-    def folded(batch: object) -> Write:
-        write = fold(batch)  # type: ignore[arg-type]
-        if write.partition == partition and not done:
-            done.append(1)
-            break_(write)
-        return write
+    def folded(batch: Decoded) -> list[Write]:
+        writes = fold(batch)
+        for write in writes:
+            if write.partition == partition and not done:
+                done.append(1)
+                break_(write)
+        return writes
 
     worker.fold = folded  # type: ignore[method-assign]
 

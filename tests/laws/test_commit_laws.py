@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from flows.kit.commit import Fenced, Torn, commit
 from flows.kit.resume import StateMismatch, resume
-from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.rollup.tables import Overtaken, Rollup
 from infra.kafka.kafka_client import TopicInfo
@@ -47,6 +46,7 @@ from tests.laws.world import (
     log_of,
     person,
     served,
+    write_of,
 )
 from tests.support.pair_rows import pair_rows
 from tests.support.transactions import after_watch
@@ -66,21 +66,18 @@ def client(redis_url: str) -> Iterator[Client]:
 def folded(client: Client, log: list[Record], sizes: list[int], partition: int = 0) -> Fence:
     """Folds a log into Redis, from the stored fence on, as the flow does."""
     fence = resume(client, "people", partition, TOPIC, 0, 10**9, VERSION, PLAIN)
-    fold = PeopleFold(partition, fence, client.mget, 86_400_000, 1000, PLAIN)
-    fold.remember_received(client.hgetall(PLAIN.received(partition)))
-    fold.remember_tallies(client.hgetall(PLAIN.tallies(partition)))
+    fold = PeopleFold({partition: fence}, client.mget, 86_400_000, 1000, PLAIN)
+    fold.remember_received(partition, client.hgetall(PLAIN.received(partition)))
+    fold.remember_tallies(partition, client.hgetall(PLAIN.tallies(partition)))
     log = [record for record in log if record[0] >= fence.offset]
     for piece in cuts(len(log), sizes):
-        records = log[piece]
-        batch = Decoded(
-            partition,
-            fold.fence.offset,
-            records[-1][0] + 1,
-            records,
-            [timestamp for _, timestamp, _ in records],
-        )
-        commit(client, fold.fold(fold.dedupe(batch)))
-    return fold.fence
+        commit(client, write_of(fold, log[piece], partition))
+    return fold.fence(partition)
+
+
+def new_fold(client: Client) -> PeopleFold:
+    fences_ = {0: Fence("topic-1", 4, 0, 0, VERSION)}
+    return PeopleFold(fences_, client.mget, 86_400_000, 1000, PLAIN)
 
 
 def in_redis(client: Client) -> dict[bytes, object]:
@@ -150,9 +147,7 @@ def test_state_and_offset_commit_together_and_equal_the_pure_fold(client: Client
 def test_a_redelivered_batch_is_refused_and_changes_nothing(client: Client) -> None:
     folded(client, BUSY, [50])
     before = in_redis(client)
-    stale = PeopleFold(0, Fence("topic-1", 4, 0, 0, VERSION), client.mget, 86_400_000, 1000, PLAIN)
-    records = BUSY[:50]
-    write = stale.fold(stale.dedupe(Decoded(0, 0, 50, records, [s for _, s, _ in records])))
+    write = write_of(new_fold(client), BUSY[:50])
     with pytest.raises(Fenced):
         commit(client, write)
     assert in_redis(client) == before
@@ -164,12 +159,7 @@ def test_a_zombie_between_watch_and_exec_is_refused(
     """Two workers fold the same batch; the fence moves after one of them has looked at it."""
     writes = []
     for _ in range(2):
-        fold = PeopleFold(
-            0, Fence("topic-1", 4, 0, 0, VERSION), client.mget, 86_400_000, 1000, PLAIN
-        )
-        writes.append(
-            fold.fold(fold.dedupe(Decoded(0, 0, 50, BUSY[:50], [s for _, s, _ in BUSY[:50]])))
-        )
+        writes.append(write_of(new_fold(client), BUSY[:50]))
     with redis_client.connect(Settings(redis_url=redis_url)) as other:
         # the first worker is overtaken right after its look at the fence
         after_watch(monkeypatch, lambda: commit(other, writes[1]))

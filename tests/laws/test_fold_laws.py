@@ -16,7 +16,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flows.people.batch import Decoded, deduped
+from flows.people.batch import deduped, read_of
+from flows.people.outcome_records import repeated
 from models.dedupe import WINDOW_BUCKETS, Deduper, action_identity, identities
 from models.features import registry, ring
 from models.features.plain import Event
@@ -439,13 +440,27 @@ def test_dropped_purchases_that_name_a_slate_are_handed_on() -> None:
     first = action(1, item="a", what="purchase")
     again = [msgspec.structs.replace(first, slate_id=slate) for slate in ("s1", "")]
     records = log_of([first, *again, action(2), action(2, slate_id="s1")])
-    batch = deduped(Decoded(0, 0, 5, records, [T0] * 5), Deduper(DAY))
-    assert [offset for offset, _, _ in batch.records] == [0, 3]
-    assert [offset for offset, _, _ in batch.dropped] == [1, 2, 4]
-    assert batch.repeated == [records[1]]
+    batch = deduped(read_of(0, 0, 5, records), [Deduper(DAY)])
+    assert batch.offsets.tolist() == [0, 3]
+    assert batch.dropped is not None
+    assert batch.dropped.offsets.tolist() == [1, 2, 4]
+    attributing = np.flatnonzero(repeated(batch.dropped.columns))
+    assert batch.dropped.at(attributing) == [records[1]]
 
 
-PURE = ("batch", "fold", "links", "rows", "slates", "transfer")
+PURE = {
+    "acts",
+    "batch",
+    "changed",
+    "fold",
+    "layers",
+    "links",
+    "listings",
+    "partition",
+    "read",
+    "rows",
+}
+PURE |= {"slates", "transfer"}
 """The modules of `people` that fold."""
 
 

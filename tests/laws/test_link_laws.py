@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.people.batch import layers
+from flows.people.batch import read_of
+from flows.people.layers import layers
 from models import seen
 from models.aggregates.tables import Tables
 from models.features import counts, ring
@@ -420,10 +421,13 @@ def test_one_persons_links_do_not_split_the_runs_of_actions_of_others() -> None:
         mixed.append(action(n, n % 8, f"i{n}"))
         mixed.append(Merge(person=who, source=1, offset=n, n=1, received_at=T0, of=person(9)))
         mixed.append(events.Preferences(event_id=f"p{n}", person=who, received_at=T0))
-    cut = layers(log_of(mixed))
-    assert [{type(event) for _, event in layer} for layer in cut] == [{Action}, {Merge}] * 5
+    columns = read_of(0, 0, len(mixed), log_of(mixed)).columns
+    people = [person(n) for n in range(8)]
+    slots = [-1 if type(it) is events.Preferences else people.index(it.person) for it in mixed]
+    cut = [layer.tolist() for layer in layers(columns.kind, np.array(slots))]
+    assert [{type(mixed[row]) for row in layer} for layer in cut] == [{Action}, {Merge}] * 5
     for n in range(8):
-        theirs = [offset for layer in cut for offset, event in layer if event.person == person(n)]
+        theirs = [row for layer in cut for row in layer if mixed[row].person == person(n)]
         assert theirs == sorted(theirs)
     assert sum(map(len, cut)) == 80
 

@@ -10,7 +10,6 @@ import pytest
 
 from flows.kit.commit import commit
 from flows.kit.resume import resume
-from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.rebuild import generations
 from flows.rollup.tables import Rollup
@@ -22,7 +21,7 @@ from schemas.keys import PLAIN, Keyspace
 from schemas.state.fences import Fence
 from schemas.state.write import Write
 from tests.laws.test_commit_laws import BUSY, linked_log
-from tests.laws.world import cuts, fold_log
+from tests.laws.world import cuts, fold_log, write_of
 
 pytestmark = pytest.mark.on_cluster
 
@@ -43,12 +42,9 @@ def filled(client: Any, keyspace: Keyspace) -> None:
     """People of two partitions, with links, and the tables over them: as the flows leave them."""
     for partition, log in ((0, linked_log()), (1, BUSY)):
         fence = resume(client, "people", partition, TOPIC, 0, 10**9, VERSION, keyspace)
-        fold = PeopleFold(partition, fence, client.mget, 86_400_000, 1000, keyspace)
+        fold = PeopleFold({partition: fence}, client.mget, 86_400_000, 1000, keyspace)
         for piece in cuts(len(log), [30]):
-            records = log[piece]
-            timestamps = [timestamp for _, timestamp, _ in records]
-            batch = Decoded(partition, fold.fence.offset, records[-1][0] + 1, records, timestamps)
-            commit(client, fold.fold(fold.dedupe(batch)))
+            commit(client, write_of(fold, log[piece], partition))
     rollup = Rollup(client, Settings(namespace=keyspace.namespace), keyspace.generation)
     while rollup.read():
         pass

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.people.batch import layers
+from flows.people.batch import read_of
+from flows.people.layers import layers
 from models.outcomes import impressions, open_slates, reversibles
 from models.outcomes.join import REACH
 from models.outcomes.slots import WINDOW_MS
@@ -268,7 +270,8 @@ def test_served_records_do_not_split_a_run_of_actions() -> None:
     slates: list[events.Event] = [served(f"s{n}", ["i1", "i2"], n % 3) for n in range(60)]
     mixed = [event for pair in zip(acts, slates, strict=True) for event in pair]
     one, other = fold_log(log_of(acts)), fold_log(log_of(mixed), [13])
-    assert [len(layer) for layer in layers(log_of(mixed))] == [60]
+    kinds = read_of(0, 0, 120, log_of(mixed)).columns.kind
+    assert [len(layer) for layer in layers(kinds, np.arange(120))] == [60]
     rows = {key: value for key, value in one.values.items() if key[:2] in (b"u:", b"s:")}
     assert rows == {key: value for key, value in other.values.items() if key[:2] in (b"u:", b"s:")}
     assert [fact[1:] for fact in one.all_facts()] == [fact[1:] for fact in other.all_facts()]

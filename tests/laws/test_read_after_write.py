@@ -14,7 +14,6 @@ import pytest
 
 from flows.kit.commit import Fenced, commit
 from flows.kit.resume import resume
-from flows.people.batch import Decoded
 from flows.people.fold import VERSION, PeopleFold
 from flows.verify import person_records
 from flows.verify.person_records import PERSON_RECORDS
@@ -27,7 +26,7 @@ from models.features.registry import read_row
 from models.reference.partition import Partition
 from models.reference.sample import Sample
 from schemas.keys import PLAIN
-from tests.laws.world import Record, action, cuts, log_of, person, served
+from tests.laws.world import Record, action, cuts, log_of, person, served, write_of
 
 TOPIC = TopicInfo("topic-1", 4)
 DAY = 86_400_000
@@ -56,18 +55,15 @@ class Worker:
     def __init__(self, client: Any, cache: int) -> None:
         self.client = client
         fence = resume(client, "people", 0, TOPIC, 0, 10**9, VERSION, PLAIN)
-        self.fold = PeopleFold(0, fence, client.mget, DAY, cache, PLAIN)
+        self.fold = PeopleFold({0: fence}, client.mget, DAY, cache, PLAIN)
 
     @property
     def next(self) -> int:
-        return self.fold.fence.offset
+        return self.fold.fence(0).offset
 
     def take(self, records: list[Record]) -> None:
         """Folds and commits. Errors: `Fenced`."""
-        batch = Decoded(
-            0, self.next, records[-1][0] + 1, records, [timestamp for _, timestamp, _ in records]
-        )
-        commit(self.client, self.fold.fold(self.fold.dedupe(batch)))
+        commit(self.client, write_of(self.fold, records))
 
 
 def dropped(client: Any) -> list[object]:

@@ -76,7 +76,7 @@ def folded(log: MemoryLog, size: int = 20_000) -> State:
     end = log.end_offsets[0]
     people = Offline(Settings(), 0, Fence("t", 1, 0, 0, VERSION))
     entries = [people.fold(batch) for batch in log.read("events", 0, 0, end, size)]
-    records = [it for batch in log.read("events", 0, 0, end) for it in decode(batch)[0].records]
+    records = [it for batch in log.read("events", 0, 0, end) for it in decode([batch])[0].records]
     return State(
         people, entries, Log([Records(records)], []), max(at for at, _ in log.partitions[0])
     )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flows.people.batch import Decoded
+from flows.people.batch import read_of
 from flows.people.fold import PeopleFold
 from models.aggregates.tables import Tables
 from models.outcomes.join import REACH
@@ -197,22 +197,22 @@ def fold_log(
     fold, fence = None, Fence("t", 4, log[0][0] if log else 0, 0, 1)
     for piece in cuts(len(log), sizes):
         if fold is None or restart:
-            fold = PeopleFold(partition, fence, memory.fetch, span, 10, PLAIN, reach, max_seen)
-            fold.remember_received(memory.hashes.get(PLAIN.received(partition), {}))
-            fold.remember_tallies(memory.hashes.get(PLAIN.tallies(partition), {}))
+            fences = {partition: fence}
+            fold = PeopleFold(fences, memory.fetch, span, 10, PLAIN, reach, max_seen)
+            fold.remember_received(partition, memory.hashes.get(PLAIN.received(partition), {}))
+            fold.remember_tallies(partition, memory.hashes.get(PLAIN.tallies(partition), {}))
             fold.encoder = encoder
-        records = list(log[piece])
-        batch = Decoded(
-            partition,
-            fence.offset,
-            records[-1][0] + 1,
-            records,
-            [timestamp for _, timestamp, _ in records],
-        )
-        write = fold.fold(fold.dedupe(batch))
+        write = write_of(fold, log[piece], partition)
         memory.perform(write)
         fence = write.fence
     return memory
+
+
+def write_of(fold: PeopleFold, records: Sequence[Record], partition: int = 0) -> Write:
+    """The write of the next records of one partition."""
+    first, next_ = fold.fence(partition).offset, records[-1][0] + 1
+    [write] = fold.fold(fold.dedupe(read_of(partition, first, next_, records)))
+    return write
 
 
 def u64s(data: bytes | None) -> list[int]:

@@ -81,7 +81,7 @@ def _batches(lake: Lake, partition: int) -> Iterator[tuple[list[int], list[Actio
     """Offsets and actions of some records, and how many did not decode."""
     start, end = lake.bounds(EVENTS.name, partition)
     for batch in lake.read(EVENTS.name, partition, start, end):
-        decoded, letters = decode(batch)
+        decoded, letters = decode([batch])
         acts = [(offset, it) for offset, _, it in decoded.records if isinstance(it, Action)]
         yield [offset for offset, _ in acts], [it for _, it in acts], len(letters)
 

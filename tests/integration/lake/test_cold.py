@@ -85,10 +85,11 @@ def drive(worker: dataflow.People, before_each: Any = lambda p: None) -> None:
     """Folds to the log's end by hand, with a worker whose caches persist between batches."""
     reader = worker.reader
     while any(reader.position[p] < reader.end[p] for p in worker.partitions):
-        for batch in reader.next():
-            before_each(batch.partition)
-            good = worker.dead_letters(steps.decode(batch))
-            worker.commit([worker.fold(worker.dedupe(good))])
+        if batches := reader.next():
+            for batch in batches:
+                before_each(batch.partition)
+            good = worker.dead_letters(steps.decode(batches))
+            worker.commit(worker.fold(worker.dedupe(good)))
 
 
 def ask(client: Client, partition: int, before: int = FOREVER) -> str:

@@ -152,10 +152,9 @@ def test_a_worker_that_is_fenced_says_so_in_its_next_life(settings: Settings) ->
     try:
         while not (batches := worker.reader.next()):
             pass
-        (batch,) = batches
-        write = worker.fold(worker.dedupe(decode(batch)[0]))
-        worker.commit([write])
-        worker.commit([write])
+        writes = worker.fold(worker.dedupe(decode(batches)[0]))
+        worker.commit(writes)
+        worker.commit(writes)
         assert isinstance(worker.out.error(partition), Fenced)
         here = {"flow": "people", "partition": str(partition)}
         assert value(scraped(settings), "freshet_flow_fenced_total", flow="people") == 1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flows.offline.fold import Offline
 from flows.offline.history import Log
-from flows.people.batch import Decoded
+from flows.people.batch import read_of
 from flows.people.fold import VERSION
 from infra.apps.replay.ranks import CandidateLists, ShownRanks
 from infra.apps.replay.recipe import SLATE_SIZE
@@ -95,7 +95,7 @@ def server() -> Server:
 
 
 def take(server: Server, partition: int, offset: int, time: int, event: Action) -> None:
-    batch = Decoded(partition, offset, offset + 1, [(offset, time, event)], [time])
+    batch = read_of(partition, offset, offset + 1, [(offset, time, event)])
     server.sums.apply(partition, server.people[partition].fold_decoded(batch))
 
 

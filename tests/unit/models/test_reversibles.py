@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,4 +138,4 @@ def test_the_oldest_likes_make_room_and_a_copy_leaves_one() -> None:
 
 def collected(n: int, event: events.Action) -> Effects:
     write = Write("people", 0, n, Fence("t", 1, n + 1, T0, 4), PLAIN)
-    return Effects(write, n, identities([event])[0])
+    return Effects(write, np.array([n]), identities([event])[0])
