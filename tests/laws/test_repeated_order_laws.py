@@ -241,7 +241,7 @@ def test_the_fact_of_a_repeated_order_is_taken_back_where_it_was_made(
     reference = by_definition(log)
     assert mismatches(memory, 1, reference) == []
     assert tallied(memory, 1) == 1
-    place = tables.items.of([item_hash("i3")])  # type: ignore[arg-type]
+    place = tables.items.of(np.array([item_hash("i3")], np.uint64))
     sums = tables.popularity.sums[place]
     assert (sums > 0).all() if not backs else (abs(sums) < 1e-9).all()
 
