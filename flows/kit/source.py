@@ -58,10 +58,15 @@ class Reader:
         if self.until_end:
             self.end = {p: end for p, (_, end) in self.bounds(positions).items()}
 
-    def bounds(self, partitions: Iterable[int]) -> dict[int, Bounds]:
-        """First offset and end of each partition's log. Errors: those of `log_bounds.bounds`."""
+    def bounds(
+        self, partitions: Iterable[int], seconds: float = CONNECT_SECONDS
+    ) -> dict[int, Bounds]:
+        """First offset and end of each partition's log. A broker that is away is asked again for `seconds`.
+
+        Errors: `KafkaError`, `KafkaSecurityError`.
+        """
         name = broker_name(self.settings, self.topic)
-        return log_bounds.bounds(self.settings, name, list(partitions), CONNECT_SECONDS)
+        return log_bounds.bounds(self.settings, name, list(partitions), seconds)
 
     def next(self) -> list[Batch]:
         """The next batch of each partition that has one, by partition; [] where none came for a while, or one

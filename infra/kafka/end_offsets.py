@@ -57,7 +57,7 @@ class EndOffsets:
     def _ask(self) -> dict[Place, int] | None:
         try:
             end_offsets = self._bounds.ask(LATEST, TIMEOUT_SECONDS)
-        except (KafkaError, KafkaSecurityError, OSError, EOFError, ValueError) as error:
+        except (KafkaError, KafkaSecurityError) as error:
             log.debug("the broker does not say where its log ends: %s", type(error).__name__)
             return None
         return {self._places[it]: end for it, end in end_offsets.items()}

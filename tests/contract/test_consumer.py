@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from kafka import KafkaProducer, TopicPartition
@@ -15,6 +15,7 @@ from kafka.errors import (
     TransactionalIdAuthorizationFailedError,
 )
 
+from flows.kit.source import Reader
 from infra.kafka import kafka_client
 from infra.kafka.consume import log_bounds, wire
 from infra.kafka.consume.consumer import Consumer
@@ -142,7 +143,9 @@ def test_a_reader_of_a_recreated_topic_is_off_the_log(
             read(made, 1)
 
 
-def test_marks_of_transactions_are_passed_over(bootstrap: str, topic: str) -> None:
+def test_marks_of_transactions_are_passed_over_and_batches_chain(
+    bootstrap: str, topic: str
+) -> None:
     with KafkaProducer(bootstrap_servers=bootstrap, transactional_id=fresh("id")) as producer:
         try:
             producer.init_transactions()
@@ -155,6 +158,16 @@ def test_marks_of_transactions_are_passed_over(bootstrap: str, topic: str) -> No
     with reading(bootstrap, topic, 0) as made:
         assert read(made, 3) == {0: [b"0", b"1", b"2"]}
         eventually(lambda: made.poll(0.01) == {} and made.position(0) == 6)
+    settings = Settings(kafka_bootstrap=bootstrap, batch=1)
+    with closing(Reader(settings, topic, until_end=True)) as reader:
+        reader.assign({0: 0})
+        spans = []
+        with suppress(StopIteration):  # the end is a mark
+            while True:
+                for it in reader.next():
+                    spans.append((it.first, it.offsets, it.next))
+                    reader.committed(0)
+    assert spans == [(0, [0], 1), (1, [2], 3), (3, [4], 5)]
 
 
 @quick

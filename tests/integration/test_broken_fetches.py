@@ -18,6 +18,7 @@ from typing import Any, Final
 import pytest
 from kafka.errors import (
     CorruptRecordError,
+    KafkaConnectionError,
     KafkaError,
     LogTruncationError,
     OffsetOutOfRangeError,
@@ -27,7 +28,7 @@ from kafka.errors import (
 from kafka.protocol.consumer import FetchResponse
 from kafka.protocol.metadata import ApiVersionsRequest
 
-from infra.kafka.consume import connection, consumer, wire
+from infra.kafka.consume import connection, consumer, log_bounds, wire
 from infra.kafka.consume.consumer import Consumer
 from infra.settings import Settings
 from tests.contract.raw import Peer, batch
@@ -289,3 +290,9 @@ def test_a_broker_that_is_away_delays_no_poll_and_no_thread_stays(
     until = time.monotonic() + SECONDS
     while threading.active_count() > before:
         assert time.monotonic() < until
+
+
+def test_offsets_that_nobody_tells_are_an_error_of_kafkas() -> None:
+    settings = Settings(kafka_bootstrap="127.0.0.1:1")
+    with pytest.raises(KafkaConnectionError, match="refused"):
+        log_bounds.bounds(settings, TOPIC, [0], 0.1)

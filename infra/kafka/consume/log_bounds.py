@@ -6,7 +6,13 @@ import time
 from collections.abc import Collection
 from typing import Any, Final
 
-from kafka.errors import LeaderNotAvailableError, RetriableError, for_code
+from kafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    LeaderNotAvailableError,
+    RetriableError,
+    for_code,
+)
 from kafka.protocol.consumer import ListOffsetsRequest
 
 from infra.backoff import Pauses
@@ -49,19 +55,21 @@ class LogBounds:
     def ask(self, at: int, seconds: float) -> dict[Place, int]:
         """The offset at `EARLIEST` or `LATEST`, of a request that begins after this call.
 
-        It asks again for `seconds` where that may help. Errors: OSError, EOFError, `KafkaError`;
-        `KafkaSecurityError` at once.
+        It asks again for `seconds` where that may help. Errors: `KafkaError`, `KafkaConnectionError` where no
+        broker answers; `KafkaSecurityError` at once.
         """
         until, pauses = time.monotonic() + seconds, Pauses(FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
         while True:
             try:
                 return self._ask(at, max(until - time.monotonic(), FIRST_RETRY_SECONDS))
-            except BaseException as error:
+            except (OSError, EOFError, RetriableError) as error:
                 self.close()
                 pause = next(pauses)
-                is_over = time.monotonic() + pause > until
-                if is_over or not isinstance(error, (OSError, EOFError, RetriableError)):
-                    raise
+                if time.monotonic() + pause > until:
+                    raise _kafka_error(error) from None
+            except BaseException:
+                self.close()
+                raise
             time.sleep(pause)
 
     def close(self) -> None:
@@ -85,10 +93,17 @@ class LogBounds:
         return found
 
 
+def _kafka_error(error: Exception) -> KafkaError:
+    if isinstance(error, KafkaError):
+        return error
+    made: KafkaError = KafkaConnectionError(str(error) or type(error).__name__)
+    return made
+
+
 def _offsets(
     connection: BlockingConnection, places: Collection[Place], at: int, seconds: float
 ) -> dict[Place, int]:
-    """Errors: as `LogBounds.ask`'s."""
+    """Errors: OSError, EOFError, `KafkaError`."""
     row = ListOffsetsRequest.ListOffsetsTopic
     topics: dict[str, list[Any]] = {}
     for topic, p in places:
