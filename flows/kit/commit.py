@@ -123,8 +123,10 @@ class _Transaction:
         """Sends the writes. False where a fence moved meanwhile: then nothing was applied."""
         now = time.time_ns() // 1_000_000
         for write in self._writes:
-            if write.fence.offset != write.first:  # else it holds no record, only moved keys
+            if write.fence.offset != write.first:
                 write.fence.committed_at = now
+            else:  # it holds no record, only moved keys, which other caches must not miss
+                write.fence.committed_at += 1
         sent = PackedWrites(self._writes)
         self._pipe.send(chain(sent, (_EXEC,)))
         queued = self._pipe.replies(sum(sent.counts))
@@ -204,6 +206,10 @@ def _mismatch(write: Write, held: bytes | None) -> FreshetError | None:
         )
     if fence is not None and fence.version == fences.HELD:
         return Fenced(f"{_where(write)} is being rebuilt")
+    if fence is not None and write.after is not None and fence != write.after:
+        return Fenced(
+            f"{_where(write)}: another process wrote it, the fence at {offset} is not ours"
+        )
     return None
 
 

@@ -12,14 +12,14 @@ import redis
 from kafka.errors import KafkaError
 
 from flows.kit.resume import REBUILD_WAIT_SECONDS, HeldByRebuild, StateMismatch, rebuild_did_not_end
-from infra.backoff import Pauses
+from infra.backoff import STABLE_SECONDS, Pauses
 from infra.store import redis_client
 from schemas.errors import FreshetError
 from schemas.state.fences import Fence
 
 log = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS: Final = 0.05
-MAX_PAUSE_SECONDS: Final = 5.0
+MAX_PAUSE_SECONDS: Final = 2.0
 MISMATCH_PAUSE_SECONDS: Final = 30.0
 """State that does not belong to the log is mended by an operator, and not soon."""
 FAULTS: Final = (FreshetError, ValueError, redis.ResponseError)
@@ -79,7 +79,7 @@ class TakenOut:
         """Takes a partition out, for a pause that grows where it was out a moment ago."""
         now = time.monotonic()
         history = self._history.setdefault(partition, _History())
-        if partition not in self._outages and now - history.back_at >= MAX_PAUSE_SECONDS:
+        if partition not in self._outages and now - history.back_at >= STABLE_SECONDS:
             history.pauses.reset()
             history.logged = ""
         pause = next(history.pauses)

@@ -132,6 +132,7 @@ class Worker:
             raise recreated(self.name, writes[0].partition, name, other, self.keyspace)
         writes = [write for write in writes if write.partition not in self.out]
         for write in writes:
+            write.after = self.fences[write.partition]
             if under_way := self.reader.under_way(write.partition):
                 self._poison.count(under_way, write)
         begun = time.monotonic()

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
+import msgspec
+
 from flows.kit.commit import commit
 from infra.lake import cold_objects
 from infra.settings import Settings
@@ -210,6 +212,7 @@ class Tier:
         fence = self._fence()
         count = {self._keyspace.cold(self._partition): cold.encode(self._held)}
         write = Write("people", self._partition, fence.offset, fence, self._keyspace)
+        write.after = msgspec.structs.replace(fence)
         write.values, write.deleted = {**values, **count}, deleted
         commit(self._redis, write)
 

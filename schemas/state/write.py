@@ -26,7 +26,7 @@ more than it needs."""
 
 @dataclass
 class Write:
-    """One batch of one partition: applied only if the stored fence's offset is still `first`."""
+    """One batch of one partition: applied only where the stored fence's offset is still `first`."""
 
     flow: str
     partition: int
@@ -40,6 +40,9 @@ class Write:
     removed: dict[bytes, list[bytes]] = field(default_factory=dict)
     entries: list[StreamEntry] = field(default_factory=list)
     deleted: list[bytes] = field(default_factory=list)
+    after: Fence | None = None
+    """The stored fence that the writer's caches follow, None: any. Another one at offset `first` says that
+    someone else moved people or repaired the partition."""
     counts: dict[str, int] = field(default_factory=dict)
     """Counts of the batch by name: for metrics, never stored."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
+from rich.console import Console
 
 from flows.kit.resume import StateMismatch
 from flows.kit.run import run_flow
@@ -13,11 +14,13 @@ from flows.kit.source import Reader
 from flows.people import dataflow
 from flows.people.batch import Decoded
 from flows.people.dataflow import People
+from flows.rebuild import in_place
 from infra.kafka import kafka_client
 from infra.metrics import METRICS
 from infra.settings import Settings
 from infra.store import redis_client
 from infra.store.redis_client import Client
+from infra.terminal.progress import SilentReporter
 from schemas import events
 from schemas.keys import PLAIN
 from schemas.state import fences
@@ -145,6 +148,29 @@ def test_a_partition_that_redis_forgot_or_a_rebuild_holds_waits_for_no_other(
         client.set(key, free)
         run_until(worker, lambda: offsets(settings, client) == [15] * settings.partitions)
         assert 1 not in worker.out
+    found = wrong(settings)
+    assert found == dict.fromkeys(found, 0)
+
+
+def test_a_partition_that_was_repaired_under_its_worker_drops_its_caches(
+    settings: Settings, client: Client
+) -> None:
+    """The repair ends at the offset at which it began, while the worker had nothing to commit."""
+    send(settings, 10)
+    fold_people(settings)
+    one, other = sorted(client.keys("u:{1}:*"))[:2]
+    client.set(one, client.get(other))
+    with opened(settings) as worker:
+        send(settings, 5, start=10)
+        run_until(worker, lambda: offsets(settings, client) == [15] * settings.partitions)
+        assert (
+            in_place.rebuild(client, settings, 1, SilentReporter(Console(quiet=True)))["written"]
+            > 0
+        )
+        send(settings, 5, start=15)
+        run_until(worker, lambda: offsets(settings, client) == [20] * settings.partitions)
+        metrics = samples(worker.metrics.process.render())
+    assert metrics[("freshet_flow_fenced_total", "people")] == 1
     found = wrong(settings)
     assert found == dict.fromkeys(found, 0)
 
