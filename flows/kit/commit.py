@@ -6,7 +6,7 @@ MULTI goes with WATCH: the second round trip is refused as a whole where the fir
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -69,19 +69,26 @@ def commit_all(client: Client, writes: Sequence[Write]) -> Failed:
     Returns the errors that `commit` would raise, by partition. Errors: Redis's, as in `commit`.
     """
     failed: Failed = {}
-    for server, some in _transactions(client, writes):
-        with pipeline.opened(server) as pipe:
-            failed |= _Transaction(pipe, some).run()
+    if redis_client.is_cluster(client):
+        for write in writes:
+            failed |= _committed_on_cluster(client, write)
+        return failed
+    for at in range(0, len(writes), WRITES_PER_TRANSACTION):
+        failed |= _committed(client, writes[at : at + WRITES_PER_TRANSACTION])
     return failed
 
 
-def _transactions(client: Client, writes: Sequence[Write]) -> Iterator[tuple[Client, list[Write]]]:
-    if redis_client.is_cluster(client):
-        for write in writes:
-            yield redis_client.server_of(client, _fence_key(write)), [write]
-        return
-    for at in range(0, len(writes), WRITES_PER_TRANSACTION):
-        yield client, list(writes[at : at + WRITES_PER_TRANSACTION])
+def _committed(server: Client, writes: Sequence[Write]) -> Failed:
+    with pipeline.opened(server) as pipe:
+        return _Transaction(pipe, list(writes)).run()
+
+
+def _committed_on_cluster(client: Client, write: Write) -> Failed:
+    try:
+        return _committed(redis_client.server_of(client, _fence_key(write)), [write])
+    except redis.exceptions.ClusterDownError:  # it was refused: the slot may have another owner now
+        redis_client.look_up_slots(client)
+        return _committed(redis_client.server_of(client, _fence_key(write)), [write])
 
 
 class _Transaction:

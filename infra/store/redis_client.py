@@ -157,6 +157,11 @@ def server_of(client: Client, name: bytes) -> Client:
     return client.get_redis_connection(client.get_node_from_key(name))
 
 
+def look_up_slots(client: Client) -> None:
+    """Asks a cluster which server holds which keys. Errors: Redis's."""
+    client.nodes_manager.initialize()
+
+
 def moved_as_away(error: redis.ResponseError) -> redis.RedisError:
     """`error`, or what `is_away` knows where a cluster answers that a slot is elsewhere, or on its way."""
     if isinstance(error, redis.exceptions.AskError | redis.exceptions.TryAgainError):

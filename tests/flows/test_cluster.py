@@ -9,9 +9,13 @@ import msgspec
 import pytest
 from redis.crc import key_slot
 
+from flows.kit.commit import commit_all
 from infra.settings import Settings
 from infra.store import redis_client
 from schemas.keys import PLAIN
+from schemas.state import fences
+from schemas.state.fences import Fence
+from schemas.state.write import Write
 from tests.flows.faults import Flow, behind, produce, traffic, wait, wrong
 from tests.flows.slates import with_slates
 from tests.support.cluster import NODES, Cluster
@@ -54,3 +58,17 @@ def test_slots_that_move_under_the_flows_lose_and_double_nothing(
     finally:
         for flow in flows:
             flow.kill()
+
+
+def test_a_commit_follows_a_slot_that_moved(redis_cluster: Cluster) -> None:
+    """The client does not know of the move: the node that it asks refuses the transaction as a whole."""
+    url = Settings(redis_url=redis_cluster.url)
+    writes = [Write("people", p, 0, Fence("t", 4, 5, 0, 1), PLAIN) for p in range(4)]
+    slot = key_slot(PLAIN.fence("people", 2))
+    with redis_client.connect(url) as client:
+        client.flushall()
+        source = redis_cluster.owner(slot)
+        redis_cluster.move(slot, source, (source + 1) % NODES)
+        assert commit_all(client, writes) == {}
+        held = redis_client.mget(client, [PLAIN.fence("people", p) for p in range(4)])
+        assert [fences.decode(it).offset for it in held] == [5] * 4
