@@ -203,13 +203,16 @@ def _tables(values: NDArray[Any], there: Mask) -> tuple[tuple[NDArray[np.uint32]
 
 def _as_numbers(times: I64, there: Mask) -> tuple[Bytes, Mask]:
     """(n, 350) the LEB128 of the first time of each row and of the differences, and which bytes it has."""
-    deltas = np.where(there, np.diff(times, axis=1, prepend=0), 0).clip(0)
-    shift = 7 * np.arange(_NUMBER)
-    groups = deltas[:, :, None] >> shift
-    used = ((groups > 0) | (shift == 0)) & there[:, :, None]
-    more = np.zeros_like(used)
-    more[:, :, :-1] = groups[:, :, 1:] > 0
-    numbers = (groups & 127 | more << 7).astype(np.uint8)
+    rest = np.where(there, np.diff(times, axis=1, prepend=0), 0).clip(0)
+    numbers = np.zeros((*times.shape, _NUMBER), np.uint8)
+    used = np.zeros(numbers.shape, np.bool_)
+    more = there
+    for place in range(_NUMBER):
+        used[:, :, place] = more
+        numbers[:, :, place] = rest & 127
+        rest >>= 7
+        more = rest > 0
+        numbers[:, :, place] |= more.astype(np.uint8) << 7
     return numbers.reshape(len(times), -1), used.reshape(len(times), -1)
 
 
