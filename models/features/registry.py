@@ -145,7 +145,12 @@ def read_rows(blobs: Sequence[bytes | None]) -> NDArray[np.void]:
 
 def read_row(blob: bytes | None) -> np.void:
     """The stored row; zeros where there is none. Errors: `ForeignRow`."""
-    row: np.void = read_rows([blob])[0]
+    if blob is None:
+        empty: np.void = np.zeros(1, ROW)[0]
+        return empty
+    row = _FORM.read_one(blob if blob[:2] == _THIS else upgraded(blob))
+    if row is None:
+        raise ForeignRow(_NO_ROW)
     return row
 
 

@@ -193,6 +193,11 @@ static int read(const uint8_t *data, int64_t size, const struct shape *shape, ui
     return at == end;
 }
 
+/* Reads one row into `row`, which is zeros: 1, or 0 where the bytes are none. */
+KERNEL int row_read(const uint8_t *data, int64_t size, const int32_t *shape, uint8_t *row) {
+    return read(data, size, (const void *)shape, row);
+}
+
 /* Reads n rows, of `ends` in `data`, into `rows`, which are zeros; one without bytes stays so. The index of
    the first that is no row, or n. */
 KERNEL int64_t rows_read(const uint8_t *data, const int64_t *ends, int64_t n, const int32_t *shape_,

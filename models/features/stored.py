@@ -43,14 +43,16 @@ class Form:
         self.fixed = row.itemsize - RING_SIZE * ENTRY.itemsize
         """Bytes before the ring."""
         n_at = dict(row.fields or {})["n"][1]
-        self._shape = np.array([row.itemsize, self.fixed, n_at, version], np.int32)
+        self._sizes = np.array([row.itemsize, self.fixed, n_at, version], np.int32)
+        if kernel is not None:
+            self._shape = kernel.ffi.from_buffer("int32_t[]", self._sizes)
 
     def pack(self, rows: NDArray[np.void]) -> list[bytes]:
         """The stored bytes of each row, of the version that it has."""
         if kernel is None:
             return self.pack_by_numpy(rows)
         lib, ffi = kernel
-        n, shape = len(rows), ffi.from_buffer("int32_t[]", self._shape)
+        n, shape = len(rows), self._shape
         out, ends = np.empty(lib.rows_room(n, shape), np.uint8), ffi.new("int64_t[]", n)
         room = ffi.from_buffer("uint8_t[]", out)
         lib.rows_pack(ffi.from_buffer("uint8_t[]", rows), n, shape, room, ends)
@@ -65,8 +67,19 @@ class Form:
         lib, ffi = kernel
         rows, n = np.zeros(len(blobs), self.row), len(blobs)
         ends = ffi.new("int64_t[]", list(accumulate(map(len, blobs))))
-        shape, to = ffi.from_buffer("int32_t[]", self._shape), ffi.from_buffer("uint8_t[]", rows)
-        return rows, lib.rows_read(b"".join(blobs), ends, n, shape, to)
+        into = ffi.from_buffer("uint8_t[]", rows)
+        return rows, lib.rows_read(b"".join(blobs), ends, n, self._shape, into)
+
+    def read_one(self, blob: bytes) -> np.void | None:
+        """The row; None where the blob is none."""
+        if kernel is None:
+            rows, read = self.read_by_numpy([blob])
+        else:
+            rows = np.zeros(1, self.row)
+            into = kernel.ffi.from_buffer("uint8_t[]", rows)
+            read = kernel.lib.row_read(blob, len(blob), self._shape, into)
+        row: np.void = rows[0]
+        return row if read else None
 
     # -- the definitions ------------------------------------------------------------------------
 

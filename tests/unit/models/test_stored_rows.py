@@ -54,6 +54,7 @@ def test_both_ways_store_the_same_bytes_and_read_them(seed: int, people: int) ->
     for read, first_wrong in (FORM.read(blobs), FORM.read_by_numpy(blobs)):
         assert first_wrong == people
         assert read.tobytes() == rows.tobytes()
+    assert [read_row(blob).tobytes() for blob in blobs] == [row.tobytes() for row in rows]
 
 
 @settings(deadline=None, max_examples=60)
