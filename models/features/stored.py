@@ -53,10 +53,10 @@ class Form:
             return self.pack_by_numpy(rows)
         lib, ffi = kernel
         n, shape = len(rows), self._shape
-        out, ends = np.empty(lib.rows_room(n, shape), np.uint8), ffi.new("int64_t[]", n)
+        out, stops_at = np.empty(lib.rows_room(n, shape), np.uint8), ffi.new("int64_t[]", n)
         room = ffi.from_buffer("uint8_t[]", out)
-        lib.rows_pack(ffi.from_buffer("uint8_t[]", rows), n, shape, room, ends)
-        stops = ffi.unpack(ends, n) if n else []
+        lib.rows_pack(ffi.from_buffer("uint8_t[]", rows), n, shape, room, stops_at)
+        stops = ffi.unpack(stops_at, n) if n else []
         data = out[: stops[-1] if n else 0].tobytes()
         return [data[a:b] for a, b in zip([0, *stops], stops, strict=False)]
 
@@ -66,9 +66,9 @@ class Form:
             return self.read_by_numpy(blobs)
         lib, ffi = kernel
         rows, n = np.zeros(len(blobs), self.row), len(blobs)
-        ends = ffi.new("int64_t[]", list(accumulate(map(len, blobs))))
+        stops_at = ffi.new("int64_t[]", list(accumulate(map(len, blobs))))
         into = ffi.from_buffer("uint8_t[]", rows)
-        return rows, lib.rows_read(b"".join(blobs), ends, n, self._shape, into)
+        return rows, lib.rows_read(b"".join(blobs), stops_at, n, self._shape, into)
 
     def read_one(self, blob: bytes) -> np.void | None:
         """The row; None where the blob is none."""
