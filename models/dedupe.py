@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 
 from models.arrays import I64, U64, Mask
-from models.kernels import Kernel, kernel
+from models.kernels.loading import Kernel, kernel
 from schemas.events import Action, Event, Listed, Merge
 
 IDENTITY_BITS: Final = 0xFFFF_FFFF

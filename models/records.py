@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.arrays import I64, U64
 from models.dedupe import identities
-from models.kernels import kernel
+from models.kernels.loading import kernel
 from schemas import events
 from schemas.actions import CLIENT_ACTIONS, CODE, NEGATIVE
 from schemas.alphabet import Millis

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 from models.arrays import I64, U64
-from models.kernels import Kernel, kernel
+from models.kernels.loading import Kernel, kernel
 
 ENTRY_BYTES: Final = 32
 FIRST_ENTRIES: Final = 1_024

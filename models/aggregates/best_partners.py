@@ -9,7 +9,7 @@ import numpy as np
 
 from models.aggregates.pair_sums import Level
 from models.arrays import F64, I64, U64
-from models.kernels import Kernel
+from models.kernels.loading import Kernel
 
 SCORE_BYTES: Final = 32
 BEST_BYTES: Final = 16

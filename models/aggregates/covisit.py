@@ -12,7 +12,7 @@ from models.aggregates.best_partners import Best, BestPartners
 from models.aggregates.decay import Landmark
 from models.aggregates.pair_sums import PairsOf, PairSums, Rows, ranges
 from models.arrays import F64, I64, U64, Mask
-from models.kernels import Kernel, kernel
+from models.kernels.loading import Kernel, kernel
 from schemas.state.counting import LAG_POWERS
 from schemas.state.tables import NEIGHBOUR, PairCounting
 

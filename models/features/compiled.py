@@ -15,7 +15,7 @@ from models.features import ring, window
 from models.features.columns import ActionColumns, Columns, Folded
 from models.features.overflow import Overflow
 from models.features.registry import FEATURES, ROW, VERSION, Feature
-from models.kernels import kernel
+from models.kernels.loading import kernel
 from schemas.actions import RECENT
 from schemas.state.facts import LAG, SAME_SESSION
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from models.arrays import I64, Mask
 from models.features import ring
 from models.features.ring import ENTRY, RING_SIZE
-from models.kernels import kernel
+from models.kernels.loading import kernel
 
 PLAIN: Final = 1
 """A row that the other form cannot have: its entries are not ordered by time, or it is not of this code."""

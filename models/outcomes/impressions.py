@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.kernels import kernel
+from models.kernels.loading import kernel
 
 MAX_IMPRESSIONS: Final = 64
 IMPRESSION: Final = np.dtype([("item", "<u8"), ("count", "<u4"), ("last", "<u4")])

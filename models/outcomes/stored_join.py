@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from models.kernels import kernel
+from models.kernels.loading import kernel
 from models.outcomes import join, layout, open_slates, reversibles
 from models.outcomes.effects import Effect, SlotChange, UnitChange
 from models.outcomes.join import REACH

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.arrays import U64, Mask
 from models.features.registry import ROW
 from models.features.ring import BACK, ENTRY, RING_SIZE
-from models.kernels import kernel
+from models.kernels.loading import kernel
 from models.release import content
 from models.release.interest import LATEST_ACTIONS, POSITIVE, VECTOR_FADING
 from models.release.release import Space

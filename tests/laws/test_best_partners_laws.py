@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.aggregates import covisit, pair_sums
 from models.aggregates.covisit import Pairs
 from models.arrays import I64, U64
-from models.kernels import kernel
+from models.kernels.loading import kernel
 from schemas.state.counting import LAG_POWERS, Counting
 
 pytestmark = pytest.mark.skipif(kernel is None, reason="no compiled kernel")

@@ -38,7 +38,7 @@ NAMES = [a.name for a in ACTIONS]
 CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
 SEEDED = ("default_rng", "PCG64", "Philox", "SeedSequence", "Generator")
 SPARED = {
-    "models/kernels/__init__.py",  # whether there is a kernel: an environment variable
+    "models/kernels/loading.py",  # whether there is a kernel: an environment variable
     "models/kernels/build.py",  # runs a compiler, at the installation
     "models/release/write.py",  # a release is complete on disk or not there: that takes the file system
     "models/release/runtime.py",  # its library must not write at home: an environment variable

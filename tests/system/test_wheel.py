@@ -25,7 +25,8 @@ from infra.local.plan import ROOT
 from infra.settings import Settings, to_environment
 from infra.signals import die_with_parent
 from infra.version import RELEASE
-from models.kernels import build, kernel
+from models.kernels import build
+from models.kernels.loading import kernel
 from tests.support.demo_data import movielens_folder
 from tests.support.waits import until
 from tests.unit.test_house import PACKAGES

@@ -19,7 +19,7 @@ from infra.settings import (
     to_environment,
 )
 from infra.variables import OTHER_VARIABLES
-from models import kernels
+from models.kernels import loading
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name(variable: str, sen
 
 
 def test_other_variables_of_ours_are_no_misspelt_settings() -> None:
-    ours = {BEAT_VARIABLE, HANDOVER_VARIABLE, kernels.VARIABLE, "FRESHET_URL"}
+    ours = {BEAT_VARIABLE, HANDOVER_VARIABLE, loading.VARIABLE, "FRESHET_URL"}
     assert ours == set(OTHER_VARIABLES)
     assert from_environment(dict.fromkeys(OTHER_VARIABLES, "x")) == from_environment({})
 

@@ -10,19 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from models import kernels
-from models.kernels import build
+from models.kernels import build, loading
 from tests.unit.test_house import ROOT
 
-_LOAD = "from models import kernels; print(kernels.kernel is None, kernels.missing)"
+_LOAD = "from models.kernels import loading; print(loading.kernel is None, loading.missing)"
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
-@pytest.mark.skipif(kernels.missing.endswith("=off"), reason="the kernel is turned off")
+@pytest.mark.skipif(loading.missing.endswith("=off"), reason="the kernel is turned off")
 def test_the_kernel_is_built_of_these_sources() -> None:
     """Where it fails: `make`, or `python -m models.kernels.build`."""
-    assert kernels.kernel is not None, kernels.missing
-    compiled = kernels.kernel.ffi.string(kernels.kernel.lib.source_digest()).decode()
+    assert loading.kernel is not None, loading.missing
+    compiled = loading.kernel.ffi.string(loading.kernel.lib.source_digest()).decode()
     assert compiled.partition(" ")[0] == build.digest()
 
 
@@ -36,7 +35,7 @@ def test_without_the_kernel_a_process_says_why_once() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _LOAD],
         cwd=ROOT,
-        env={**os.environ, kernels.VARIABLE: kernels.OFF},
+        env={**os.environ, loading.VARIABLE: loading.OFF},
         capture_output=True,
         text=True,
         check=True,
@@ -48,7 +47,7 @@ def test_without_the_kernel_a_process_says_why_once() -> None:
 def test_a_build_that_is_asked_for_must_load(tmp_path: Path) -> None:
     (tmp_path / "kernel.so").write_bytes(b"")
     with pytest.raises(ImportError):
-        kernels.load(str(tmp_path / "kernel.so"))
+        loading.load(str(tmp_path / "kernel.so"))
 
 
 @pytest.mark.parametrize("compiler", ["false", "no-such-compiler"])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.dedupe import Deduper
-from models.kernels import kernel, missing
+from models.kernels.loading import kernel, missing
 from models.slots import FIRST_ENTRIES, SlotTable
 
 pytestmark = pytest.mark.skipif(kernel is None, reason=missing)

@@ -10,7 +10,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.kernels import kernel, missing
+from models.kernels.loading import kernel, missing
 
 pytestmark = pytest.mark.skipif(kernel is None, reason=missing)
 SEEDS = st.integers(0, 2**64 - 1)

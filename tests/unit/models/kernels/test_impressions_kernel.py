@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.kernels import kernel
+from models.kernels.loading import kernel
 from models.outcomes.impressions import (
     IMPRESSION,
     read,

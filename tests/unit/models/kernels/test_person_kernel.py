@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.features.registry import ROW
-from models.kernels import kernel, missing
+from models.kernels.loading import kernel, missing
 from models.release.person import Encoder
 from models.release.release import Space
 from tests.laws.test_vector_laws import space

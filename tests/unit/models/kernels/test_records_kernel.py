@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import records
-from models.kernels import kernel, missing
+from models.kernels.loading import kernel, missing
 from models.records import RecordColumns, Remembered
 from schemas import events
 from schemas.actions import CLIENT_ACTIONS

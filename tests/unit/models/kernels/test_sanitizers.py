@@ -11,7 +11,8 @@ from typing import Final
 
 import pytest
 
-from models.kernels import VARIABLE, build, kernel, missing
+from models.kernels import build
+from models.kernels.loading import VARIABLE, kernel, missing
 from tests.unit.test_house import ROOT
 
 TESTS: Final = (
@@ -22,7 +23,7 @@ TESTS: Final = (
 """Those that hold compiled functions against their definitions."""
 _FLAGS: Final = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 _OUT_OF_BOUNDS: Final = """
-from models.kernels import kernel
+from models.kernels.loading import kernel
 kernel.lib.hash_xxh3(kernel.ffi.new("uint8_t[8]"), 16, 0)
 """
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.kernels import kernel
+from models.kernels.loading import kernel
 from models.outcomes import layout, reversibles
 from models.outcomes.open_slates import Account, Links, Mark, Outcome, Reversible, decode, encode
 from models.outcomes.slots import WINDOW_MS, Assignment, Shown

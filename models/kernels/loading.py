@@ -1,0 +1,48 @@
+"""The kernel of this process, or None.
+
+`build` compiles it where a C compiler is; elsewhere numpy runs, and gives the same bits. FRESHET_KERNEL=off
+turns the kernel off; the path of a file there is another build of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+from typing import Any, Final, NamedTuple
+
+MODULE: Final = "models.kernels._kernel"
+VARIABLE: Final = "FRESHET_KERNEL"
+OFF: Final = "off"
+
+
+class Kernel(NamedTuple):
+    """`lib` has the functions, `ffi` (cffi) makes their arguments."""
+
+    lib: Any
+    ffi: Any
+
+
+def load(asked: str) -> tuple[Kernel | None, str]:
+    """The kernel and "", or None and why there is none. `asked`: "" for what was built at the installation,
+    `OFF`, or the path of a build. Errors: ImportError where that path does not load."""
+    if asked == OFF:
+        return None, f"{VARIABLE}={OFF}"
+    if asked:
+        spec = importlib.util.spec_from_file_location(MODULE, asked)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{VARIABLE} is no extension module")
+        module = importlib.util.module_from_spec(spec)
+    else:
+        try:
+            module = importlib.import_module(MODULE)
+        except ImportError as error:
+            why = "none was built at the installation; `python -m models.kernels.build` says why"
+            return None, f"{why} ({error})"
+    return Kernel(module.lib, module.ffi), ""
+
+
+kernel, missing = load(os.environ.get(VARIABLE, ""))
+if kernel is None:
+    logging.getLogger(__name__).warning("no compiled kernel, numpy runs: %s", missing)
