@@ -96,3 +96,11 @@ def test_a_table_of_slots_grows_and_is_cleared() -> None:
     assert (table.find(partition + 4, person, person2) == -1).all()
     table.clear()
     assert (table.find(partition, person, person2) == -1).all()
+
+
+def test_one_person_of_many_partitions_has_a_slot_in_each() -> None:
+    n, table = 3_000, SlotTable()
+    partition, slots, person = np.arange(n), np.arange(n)[::-1].copy(), np.full(n, 7, np.uint64)
+    table.add(partition, person, person, slots)
+    assert (table.find(partition, person, person) == slots).all()
+    assert (table.find(partition + n, person, person) == -1).all()

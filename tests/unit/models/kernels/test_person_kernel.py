@@ -32,6 +32,7 @@ def rows(seed: int, people: int, known: Space) -> NDArray[np.void]:
         made["ring"]["item"] = np.where(
             random.random(item.shape) < 0.7, random.choice(known.hashes, item.shape), item
         )
+    made["ring"]["item"][random.random(made["ring"].shape) < 0.05] = 2**64 - 1  # ends the table
     made["ring"]["action"] = random.integers(0, 20, made["ring"]["action"].shape)
     return made
 

@@ -116,17 +116,10 @@ def broken(draw: st.DrawFn) -> bytes:
     return value
 
 
-@st.composite
-def swapped(draw: st.DrawFn) -> bytes:
-    """A valid value with the value of one field put under another."""
-    fields = msgspec.json.decode(draw(VALID), type=dict[str, msgspec.Raw])
-    one, other = draw(st.sampled_from(sorted(fields))), draw(st.sampled_from(sorted(fields)))
-    return msgspec.json.encode({**fields, one: fields[other]})
+VALUES: Final = st.one_of(VALID, VALID, broken(), broken(), st.binary(max_size=20), st.none())
 
 
-VALUES: Final = st.one_of(
-    VALID, VALID, broken(), broken(), swapped(), st.binary(max_size=20), st.none()
-)
+STAMPS: Final = st.integers(-9, 9) | st.integers(-5, 5_000_000_000_000)
 
 
 def assert_equal(found: RecordColumns, wanted: RecordColumns) -> None:
@@ -138,7 +131,7 @@ def assert_equal(found: RecordColumns, wanted: RecordColumns) -> None:
         assert found.event(i) == wanted.event(i)
 
 
-@given(st.lists(st.tuples(VALUES, st.integers(-5, 5_000_000_000_000)), min_size=3, max_size=8))
+@given(st.lists(st.tuples(VALUES, STAMPS), min_size=3, max_size=8))
 def test_the_kernel_gives_the_columns_that_msgspec_gives(batch: list[tuple[Any, int]]) -> None:
     values, timestamps = [value for value, _ in batch], [time for _, time in batch]
     wanted = records.decode_by_msgspec(values, timestamps)
@@ -146,6 +139,62 @@ def test_the_kernel_gives_the_columns_that_msgspec_gives(batch: list[tuple[Any, 
     remembered = Remembered()
     for _ in range(2):  # the second time every name is remembered
         assert_equal(records.decode(values, timestamps, remembered), wanted)
+
+
+WHOLE_ACTION: Final = Action(
+    event_id="e", person=A, item_id="i", action="purchase", occurred_at=5, received_at=6, category="c",
+    known=True, session_id="s", slate_id="l", rank=1, value=2.5, scale=Scale(1.0, 5.0, 3.0), negative=True,
+    amount=7, currency="EUR", quantity=2, dwell_ms=3, clamped=True, group="g",
+    source=Source("app", "import", "browser"),
+)  # fmt: skip
+WHOLE_SERVED: Final = Served(
+    person=A, slate_id="l", placement="home", received_at=6, items=("i", "j"), explored=1, probability=0.5,
+    experiments=(Assigned("e", 1, "v"),), took_ms=1.5, fallback="f", release="r", session_id="s",
+    sources=("p", "q"), swapped=(2,),
+)  # fmt: skip
+NUMBERS: Final = (
+    b"0", b"-0", b"00", b"01", b"-01", b"-1", b"+1", b"1.", b".5", b"0.5", b"-0.0", b"00.5", b"01.5", b"1e5",
+    b"1E-5", b"1.5e3", b"-", b"4102444800000", b"4102444800001", b"9" * 15, b"9" * 18, b"9" * 19, b"9" * 25,
+    b"1." + b"3" * 17, b"1." + b"3" * 40, b"1.5.5", b"1-1", b"1 ", b" 1", b"1e999",
+)  # fmt: skip
+TEXTS: Final = (
+    b"", b"a" * 31, b"a" * 32, b"a" * 33, b"\xc3\xa9" * 16, b"\xc3\xa9" * 32, b"\xe7\x89\x87",
+    b"\xf0\x9f\x98\x80", b"\xff", b"\x80", b"\xc0\x80", b"\xc1\xbf", b"\xc3", b"\xc3a",
+    b"\xe0\x80\x80", b"\xe0\xa0", b"\xed\xa0\x80", b"\xed\x9f\xbf", b"\xf0\x80\x80\x80", b"\xf4\x90\x80\x80",
+    b"\xf4\x8f\xbf\xbf", b"\xf5\x80\x80\x80", b"\\n", b"\\u0041", b"\\ud800", b"\\x", b"\n", b"\x00",
+    b"\x1f", b"\x7f",
+    b"a" * 1100, b"view", b"impression", b"rate", b"import", b"live", b"browser", b"robot",
+    b"purchase\\u0000",
+)  # fmt: skip
+OTHER_VALUES: Final = (
+    b"null", b"true", b"false", b"tru", b"[]", b"{}", b"[1]", b'["a"]', b'["a",]', b'["a","b"', b"[1,2,3]",
+    b'[["e",1,"v"]]', b'[["e",1]]', b'[["e",1,"v",2]]', b'[["e","1","v"]]', b"[null]", b"[1.5]",
+    b'{"min":1,"max":5}', b'{"min":1,"max":5,"middle":3}', b'{"max":5,"min":1}', b'{"min":1,"max":5,"x":1}',
+    b'{"min":01,"max":5}', b'{"client":"a"}', b'{"mode":"import"}', b'{"agent":"browser"}',
+    b'{"mode":"import","agent":"browser"}', b'{"client":"a","agent":"browser"}', b'{"mode":"live"}',
+    b'{,"mode":"import"}', b'{"agent":"browser","mode":"import"}', b'{"mode":"import",}', b'{"x":1}', b"",
+)  # fmt: skip
+PLACED: Final = (*NUMBERS, *(b'"%s"' % it for it in TEXTS), *OTHER_VALUES)
+
+
+@pytest.mark.parametrize("event", [WHOLE_ACTION, WHOLE_SERVED], ids=["action", "served"])
+def test_every_field_with_every_other_value(event: Any) -> None:
+    """Each field left out, sent twice, and with each value of `PLACED`; each cut, each byte after the end."""
+    value = events.encode(event)
+    fields = [
+        b'"%s":%s' % (name.encode(), bytes(raw))
+        for name, raw in msgspec.json.decode(value, type=dict[str, msgspec.Raw]).items()
+    ]
+    assert b"{" + b",".join(fields) + b"}" == value
+    made = [value[:at] for at in range(len(value))] + [value + bytes([c]) for c in range(256)]
+    made += [value + value, b" " + value, value.replace(b",", b", ")]
+    for n, field in enumerate(fields):
+        name = field.partition(b":")[0]
+        others = [(), (field, field), *((name + b":" + it,) for it in PLACED)]
+        made += [b"{" + b",".join([*fields[:n], *it, *fields[n + 1 :]]) + b"}" for it in others]
+    for stamp in (-1, 5, 4_102_444_800_000):
+        stamps = [stamp] * len(made)
+        assert_equal(records.decode(made, stamps), records.decode_by_msgspec(made, stamps))
 
 
 @given(st.lists(ACTIONS | SERVED, min_size=1, max_size=4))
