@@ -64,7 +64,7 @@ def apply(recipe: str, tree: Path) -> set[str]:
         named = _FILE.findall(recipe[at : block.start()])
         path, at = (named[-1] if named else path), block.end()
         kind, body = block.groups()
-        if kind == "python":
+        if kind in ("python", "c"):
             (tree / path).write_text(body)
         elif kind == "diff":
             edit(tree / path, body)
