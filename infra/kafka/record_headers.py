@@ -47,14 +47,15 @@ def _read(block: bytes) -> Headers:
     found: list[Any] = []
     at = 0
     while at < len(block):
-        name, at = _slice(block, at)
-        value, at = _slice(block, at)
+        name, at = sized(block, at)
+        value, at = sized(block, at)
         found.append(((name or b"").decode(errors="replace"), value))
     return tuple(found)
 
 
-def _slice(block: bytes, at: int) -> tuple[bytes | None, int]:
-    """The bytes that follow a length (None for the length -1), and the byte behind them."""
+def sized(block: bytes, at: int) -> tuple[bytes | None, int]:
+    """The bytes that follow a length (None for a negative one), and the byte behind them. Errors: IndexError,
+    ValueError."""
     if block[at] < 128:  # nearly always: one byte, and quicker so
         size, at = block[at] >> 1 if not block[at] & 1 else -1, at + 1
     else:
