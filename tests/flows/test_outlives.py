@@ -97,13 +97,13 @@ def test_a_redis_that_ends_between_watch_and_exec_applies_nothing(
     server = Server(tmp_path / "redis")
     writes = [Write("people", p, 0, Fence("t", 4, 5, 0, 1), PLAIN) for p in range(4)]
 
-    def ends_and_starts() -> None:
+    def restart() -> None:
         server.kill()
         server.start()
 
     try:
         with redis_client.connect(Settings(redis_url=server.url)) as client:
-            after_watch(monkeypatch, ends_and_starts)
+            after_watch(monkeypatch, restart)
             with pytest.raises(redis.ConnectionError) as lost:
                 commit_all(client, writes)
             assert redis_client.is_away(lost.value)
