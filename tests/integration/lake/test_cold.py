@@ -34,8 +34,7 @@ from models import seen
 from schemas import events, keys
 from schemas.identity import partition_of, pseudonym
 from schemas.keys import PLAIN
-from schemas.state import cold
-from schemas.state import fences as fence
+from schemas.state import cold, fences
 from schemas.topics import EVENTS
 from tests.flows.faults import traffic
 from tests.flows.slates import with_slates
@@ -132,7 +131,7 @@ def bring_all_back(client: Client, worker: dataflow.People) -> None:
 
 
 def fence_offsets(client: Client) -> dict[bytes, int]:
-    return {k: fence.decode(v).offset for k, v in values_like(client, "f:*:people").items()}
+    return {k: fences.decode(v).offset for k, v in values_like(client, "f:*:people").items()}
 
 
 def test_every_key_of_a_person_moves_or_is_declared_to_stay() -> None:
@@ -386,7 +385,7 @@ def test_an_operator_sweeps_and_a_person_who_returns_is_restored(
 
         def folded_to() -> int:
             stored = client.get(PLAIN.fence("people", p))
-            return fence.decode(stored).offset if stored else 0
+            return fences.decode(stored).offset if stored else 0
 
         services.wait_until(lambda: folded_to() == 5, 20, "it is not folded")
         before = held(client)
