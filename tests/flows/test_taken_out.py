@@ -112,6 +112,7 @@ def test_a_torn_partition_is_dropped_and_folded_again_beside_the_others(
     assert found == dict.fromkeys(found, 0)
 
 
+@pytest.mark.check
 def test_a_partition_that_another_worker_moved_goes_on_behind_it(
     settings: Settings, client: Client
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_partition_that_redis_forgot_or_a_rebuild_holds_waits_for_no_other(
     assert found == dict.fromkeys(found, 0)
 
 
+@pytest.mark.check
 def test_a_partition_that_was_repaired_under_its_worker_drops_its_caches(
     settings: Settings, client: Client
 ) -> None:
@@ -175,6 +177,7 @@ def test_a_partition_that_was_repaired_under_its_worker_drops_its_caches(
     assert found == dict.fromkeys(found, 0)
 
 
+@pytest.mark.check
 def test_a_start_waits_for_no_partition_that_a_rebuild_holds(
     settings: Settings, client: Client
 ) -> None:

@@ -328,3 +328,26 @@ def test_a_batch_of_a_crowd_takes_little_memory_beside_its_write(client: Client)
     write.deleted, write.values, write.appends = list(write.values), {}, {}
     assert rounds(client, [write]) == {}
     assert not client.exists(PLAIN.tallies(0), PLAIN.row(0, names[-1]))
+
+
+def test_a_commit_is_of_the_clients_user_and_database(redis_single: str) -> None:
+    """Also on a connection that was lost in between: redis-py opens it."""
+    plain = Settings(redis_url=redis_single)
+    url = redis_single.replace("redis://", "redis://flow:secret@").replace("/0", "/5")
+    with redis_client.connect(plain) as root:
+        root.flushall()
+        root.acl_setuser(
+            "flow", enabled=True, passwords=["+secret"], keys=["*{0}*"], categories=["+@all"]
+        )
+        try:
+            with redis_client.connect(Settings(redis_url=url)) as client:
+                commit(client, write_of(0, 0, 5))
+                root.client_kill_filter(_type="normal", skipme=True)
+                commit(client, write_of(0, 5, 6))
+                assert offsets(client, 1) == [6]
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    commit(client, write_of(1, 0, 5))
+                commit(client, write_of(0, 6, 7))
+            assert root.dbsize() == 0
+        finally:
+            root.acl_deluser("flow")
