@@ -15,6 +15,7 @@ from flows.kit.poison import Poison
 from flows.kit.resume import StateMismatch, recreated, resume, resumed
 from flows.kit.source import Reader
 from flows.kit.taken_out import FAULTS, TakenOut
+from infra.kafka.consume import log_bounds
 from infra.kafka.end_offsets import EndOffsets
 from infra.kafka.kafka_client import ensure_topics
 from infra.kafka.names import broker_name
@@ -235,7 +236,11 @@ class Worker:
     def _resumed(self, partition: int) -> Iterator[Fence | None]:
         def bounds() -> tuple[int, int]:
             known = self._bounds.pop(partition, None)
-            return known or self.reader.bounds([partition])[partition]
+            if known is not None:
+                return known
+            # asked once: a broker that is away must not hold up a stop
+            topic = broker_name(self.settings, self.topic.name)
+            return log_bounds.bounds(self.settings, topic, [partition], 0.0)[partition]
 
         where = (self.redis, self.name, partition, self._info)
         return resumed(*where, bounds, self._version, self.keyspace)
