@@ -7,7 +7,7 @@ from itertools import cycle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.people import slates
@@ -84,6 +84,7 @@ def check(log: Sequence[Record], sizes: Sequence[int]) -> None:
         assert found.counts == by_kernel.counts
 
 
+@settings(max_examples=30)
 @given(st.lists(one_record, min_size=1, max_size=60), splits)
 def test_state_of_one_is_read_by_the_other(
     drawn: list[dict[str, object]], sizes: list[int]
@@ -91,6 +92,7 @@ def test_state_of_one_is_read_by_the_other(
     check(build(drawn), sizes)
 
 
+@settings(max_examples=30)
 @given(visits, splits)
 def test_of_people_who_act_on_what_they_see(drawn: list[Any], sizes: list[int]) -> None:
     if log := visited(drawn):
@@ -98,4 +100,4 @@ def test_of_people_who_act_on_what_they_see(drawn: list[Any], sizes: list[int]) 
 
 
 def test_of_two_busy_people_too() -> None:
-    check(busy(5, 300), [7])
+    check(busy(5, 200), [7])
