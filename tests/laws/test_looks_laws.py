@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -170,3 +171,30 @@ def test_facts_of_a_run_are_those_of_its_entries() -> None:
     run, nexts = found
     assert nexts.tolist() == [3, 6, 9, 10]
     assert facts.encode(run) == facts.encode(entry(0, of))
+
+
+def test_a_look_takes_no_memory_of_the_size_of_the_catalogue() -> None:
+    """Law 17: a byte an item would be found."""
+    items = 100_000
+    listings = facts.Listings(np.zeros(items, np.uint32), np.arange(1, items + 1, dtype=np.uint64))
+    made = Tables(PARTITIONS)
+    made.apply(0, Delta(0, 1, listings=listings))
+    made.publish(1)
+
+    def look(*acts: Step) -> None:
+        at = made.positions[0]
+        of = by_partition([it._replace(listed=True) for it in acts])[0]
+        made.apply_stored(0, [facts.encode(entry(at, of))])
+
+    look(Step(0, 7), Step(0, items + 1), Step(0, items + 2, partners=(8, 9)))  # tables grow
+    made.publish(2)
+    tracemalloc.start()
+    try:
+        look(Step(0, 7), Step(0, 9), Step(0, 11, partners=(8, 9)))
+        look(Step(0, 7), Step(0, items + 3))
+        len(made.pairs)
+        assert tracemalloc.get_traced_memory()[1] < items
+        made.publish(3)
+        assert tracemalloc.get_traced_memory()[0] < items
+    finally:
+        tracemalloc.stop()
