@@ -74,7 +74,7 @@ class Settings(KafkaSettings, frozen=True, kw_only=True):
     """Items that a person has seen and the system remembers, beside those bought, disliked or hidden. Another
     number takes a rebuild."""
     rollup_seconds: float = 1.0
-    """How often tables are added up and published."""
+    """How often tables are added up and published while events come; without any, the roll-up sleeps."""
     base_seconds: float = 60.0
     """How often the roll-up stores its tables and trims the delta log: tens of MB through Redis each time."""
     release_dir: str = ""
