@@ -65,7 +65,7 @@ def up_command(
     from infra.local.services import reserved
     from infra.local.system import up
     from infra.settings import VARIABLES
-    from models import kernels  # noqa: F401  (it says on stderr where there is no kernel)
+    from models.kernels import loading  # noqa: F401  (it says on stderr where there is no kernel)
 
     output = _JsonLines() if as_json else _Lines()
     with home.claimed(data_dir) as directory:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.people import slates
-from models.kernels import kernel
+from models.kernels.loading import kernel
 from models.outcomes.stored_join import StoredJoin
 from models.outcomes.touched import Reach
 from schemas import events

@@ -21,6 +21,7 @@ from serving.decide.person import StoreDown
 from tests.unit.test_house import modules
 
 INTERNAL = {
+    "flows.people.rows.UnreadableRows": "takes out the partitions whose rows they are",
     "flows.verify.people.BadFence": "a finding of the verification, which goes on",
     "infra.broker.codes.Refused": "answered to the client as a code of Kafka's protocol",
     "infra.broker.handlers.membership.MemberIdRequired": "answered to the client: it joins again with its id",
