@@ -101,13 +101,13 @@ def test_a_state_passes_from_numpy_to_the_kernel_and_back(tmp_path: Path) -> Non
         code = "from pathlib import Path; from tests.unit.models.kernels.test_numpy import fold_stored; "
         without_kernel("-c", f"{code}fold_stored(Path({str(path)!r}), {start}, {start + 200})")
         fold_stored(path, start + 200, start + 400)
-    by_turns, _ = pickle.loads(path.read_bytes())
+    alternated, _ = pickle.loads(path.read_bytes())
     alone = Memory()
     fence = first
     for start in range(0, n, 200):
         fence = fold(alone, fence, traffic(start + 200)[start:])
-    assert by_turns.state() == alone.state()
-    assert by_turns.streams == alone.streams
+    assert alternated.state() == alone.state()
+    assert alternated.streams == alone.streams
 
 
 @pytest.mark.check

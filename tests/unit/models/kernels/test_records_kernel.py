@@ -119,7 +119,7 @@ def broken(draw: st.DrawFn) -> bytes:
 VALUES: Final = st.one_of(VALID, VALID, broken(), broken(), st.binary(max_size=20), st.none())
 
 
-RECORD_TIMES: Final = st.integers(-9, 9) | st.integers(-5, 5_000_000_000_000)
+TIMESTAMPS: Final = st.integers(-9, 9) | st.integers(-5, 5_000_000_000_000)
 
 
 def assert_equal(found: RecordColumns, wanted: RecordColumns) -> None:
@@ -131,7 +131,7 @@ def assert_equal(found: RecordColumns, wanted: RecordColumns) -> None:
         assert found.event(i) == wanted.event(i)
 
 
-@given(st.lists(st.tuples(VALUES, RECORD_TIMES), min_size=3, max_size=8))
+@given(st.lists(st.tuples(VALUES, TIMESTAMPS), min_size=3, max_size=8))
 def test_the_kernel_gives_the_columns_that_msgspec_gives(batch: list[tuple[Any, int]]) -> None:
     values, timestamps = [value for value, _ in batch], [time for _, time in batch]
     wanted = records.decode_by_msgspec(values, timestamps)
@@ -192,9 +192,9 @@ def test_every_field_with_every_other_value(event: Any) -> None:
         name = field.partition(b":")[0]
         others = [(), (field, field), *((name + b":" + it,) for it in PLACED)]
         made += [b"{" + b",".join([*fields[:n], *it, *fields[n + 1 :]]) + b"}" for it in others]
-    for time in (-1, 5, 4_102_444_800_000):
-        times = [time] * len(made)
-        assert_equal(records.decode(made, times), records.decode_by_msgspec(made, times))
+    for timestamp in (-1, 5, 4_102_444_800_000):
+        timestamps = [timestamp] * len(made)
+        assert_equal(records.decode(made, timestamps), records.decode_by_msgspec(made, timestamps))
 
 
 @given(st.lists(ACTIONS | SERVED, min_size=1, max_size=4))
