@@ -10,14 +10,12 @@ enum form { PLAIN = 1, SECONDS = 2, PAIRED = 4 };
 struct shape { int32_t size, fixed, n, version; };
 
 #define BUCKETS 128
-#define ROOM 64 /* for RING_SIZE values, and a number of them that compilers unroll */
 
 /* Distinct values in the order of their appearance, and the place of each among them in ascending order.
    `bucket`: by hash, 1 + the index of a value. */
-struct table { uint32_t value[ROOM]; uint8_t place[RING_SIZE], bucket[BUCKETS]; int n; };
+struct table { uint32_t value[RING_SIZE]; uint8_t place[RING_SIZE], bucket[BUCKETS]; int n; };
 
 static void begin(struct table *table) {
-    memset(table->value, 255, sizeof table->value);
     memset(table->bucket, 0, sizeof table->bucket);
     table->n = 0;
 }
@@ -32,21 +30,28 @@ static uint8_t find(struct table *table, uint32_t value) {
 }
 
 static void order(struct table *table) {
+    uint64_t sorted[RING_SIZE]; /* value, index */
     for (int k = 0; k < table->n; k++) {
-        uint32_t value = table->value[k], place = 0;
-        for (int j = 0; j < ROOM; j++) place += table->value[j] < value;
-        table->place[k] = (uint8_t)place;
+        uint64_t one = (uint64_t)table->value[k] << 8 | (uint64_t)k;
+        int at = k;
+        for (; at > 0 && sorted[at - 1] > one; at--) sorted[at] = sorted[at - 1];
+        sorted[at] = one;
     }
+    for (int k = 0; k < table->n; k++) table->place[sorted[k] & 255] = (uint8_t)k;
 }
 
 static uint32_t kind_of(const uint8_t *entry) {
     return entry_action(entry) | (uint32_t)entry_flags(entry) << 4;
 }
 
-static uint8_t *put_number(uint8_t *out, uint64_t value) { /* LEB128 */
-    for (; value >= 128; value >>= 7) *out++ = (uint8_t)(value | 128);
-    *out++ = (uint8_t)value;
-    return out;
+/* LEB128 of a value below 2^49; writes 8 bytes, of which the last may be no part of it. */
+static uint8_t *put_number(uint8_t *out, uint64_t value) {
+    int more = (63 - __builtin_clzll(value | 1)) / 7;
+    uint64_t bytes = (value & 127) | (value & 127 << 7) << 1 | (value & 127 << 14) << 2 | (value & 127 << 21) << 3;
+    if (more > 3)
+        for (int k = 4; k < 7; k++) bytes |= (value >> 7 * k & 127) << 8 * k;
+    store64(out, bytes | (UINT64_C(0x80808080808080) & ((UINT64_C(1) << 8 * more) - 1)));
+    return out + more + 1;
 }
 
 static uint8_t *pack_plain(const uint8_t *row, const struct shape *shape, int entries, uint8_t *out) {
@@ -87,14 +92,16 @@ static uint8_t *pack(const uint8_t *row, const struct shape *shape, uint8_t *out
     int bits = shape->fixed - 2;
     out = mask + (bits + 7) / 8;
     for (int k = 0; k < bits; k += 8) {
+        uint64_t bytes = 0;
+        if (k + 8 <= bits) bytes = load64(row + 2 + k);
+        else memcpy(&bytes, row + 2 + k, (size_t)(bits - k));
         int some = 0;
-        if (k + 8 > bits || load64(row + 2 + k)) {
-            for (int j = 0; j < 8 && k + j < bits; j++) {
-                uint8_t byte = row[2 + k + j];
-                some |= (byte != 0) << j;
-                *out = byte;
-                out += byte != 0;
-            }
+        for (int j = 0; bytes; j++, bytes >>= 8) {
+            int zeros = __builtin_ctzll(bytes) / 8;
+            j += zeros;
+            bytes >>= 8 * zeros;
+            some |= 1 << j;
+            *out++ = (uint8_t)bytes;
         }
         mask[k / 8] = (uint8_t)some;
     }
@@ -123,7 +130,7 @@ static uint8_t *pack(const uint8_t *row, const struct shape *shape, uint8_t *out
 /* The bytes that n rows take at most. */
 KERNEL int64_t rows_room(int64_t n, const int32_t *shape_) {
     const struct shape *shape = (const void *)shape_;
-    return n * (HEADER + shape->fixed + shape->fixed / 8 + 1 + RING_SIZE * (4 + 1 + 8 + 4 + 2 + 7));
+    return n * (HEADER + shape->fixed + shape->fixed / 8 + 1 + RING_SIZE * (4 + 1 + 8 + 4 + 2 + 7)) + 8;
 }
 
 /* `ends` (n,): the end of each stored row in `out`. */
