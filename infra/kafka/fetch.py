@@ -1,8 +1,8 @@
 """Columnar fetches: a reader of a log takes every record, and looks at few of them one by one.
 
 kafka-python makes two objects of each record and reads it byte by byte, which costs as much as a fold.
-Here the batches of a fetch are decoded together; kafka-python still fetches the batches, checks their sums
-and keeps the position.
+Here the batches of a fetch are decoded together, whether `infra.kafka.consume` fetched them or `consumer`,
+with kafka-python's thread and positions. kafka-python decompresses them and knows their sums.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ from infra.settings import Settings
 EARLIEST: Final = -2
 LATEST: Final = -1
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.02, 0.5
+ONE_SECONDS: Final = 1.0
+"""Every request may take so long, also the last one and that of who asks once."""
 _NO_REPLICA: Final = -1
 _ANY_EPOCH: Final = -1
 _UNCOMMITTED: Final = 0
@@ -55,13 +57,13 @@ class LogBounds:
     def ask(self, at: int, seconds: float) -> dict[Place, int]:
         """The offset at `EARLIEST` or `LATEST`, of a request that begins after this call.
 
-        It asks again for `seconds` where that may help. Errors: `KafkaError`, `KafkaConnectionError` where no
-        broker answers; `KafkaSecurityError` at once.
+        It asks once, and again for `seconds` where that may help. Errors: `KafkaError`, so
+        `KafkaConnectionError` where no broker answers; `KafkaSecurityError` at once.
         """
         until, pauses = time.monotonic() + seconds, Pauses(FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
         while True:
             try:
-                return self._ask(at, max(until - time.monotonic(), FIRST_RETRY_SECONDS))
+                return self._ask(at, max(until - time.monotonic(), ONE_SECONDS))
             except (OSError, EOFError, RetriableError) as error:
                 self.close()
                 pause = next(pauses)
