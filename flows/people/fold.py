@@ -307,18 +307,14 @@ class PeopleFold:
             kinds = read.batch.columns.kind
             rows = np.flatnonzero((kinds == LISTED) | (kinds == MERGE))
             listings = listings_of(_events(read, it, rows), span.first, effects.new_merges)
-        arms, moments, money = found or OutcomeFacts()
         delta = facts.Delta(
             span.first,
             span.next,
             effects.facts(),
-            arms,
-            moments,
-            money,
             days=span.days,
             listings=listings,
         )
-        data = {facts.FIELD: facts.encode(delta)}
+        data = {facts.FIELD: facts.encode(delta, found or facts.NONE_PACKED)}
         write.entries.append(StreamEntry(state.deltas, b"%d-0" % span.next, data))
         state.fence = write.fence
         return write

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from models.outcomes.effects import Effect, Payment
-from models.outcomes.stored_join import ARM, MOMENT, Changed, arm_row, moment_row
-from schemas.state import facts
+from models.outcomes.stored_join import ARM, MOMENT, Changed, arm_row, columns, moment_row, widths
+from schemas.state.facts import Packed
 from schemas.state.write import Write
 
 _MONEY: Final = np.dtype(
@@ -23,13 +23,16 @@ _MONEY: Final = np.dtype(
         ("purchases", "i1"),
     ]
 )
+_SECTIONS: Final = [
+    (name, row.itemsize, widths(row))
+    for name, row in (("arms", ARM), ("moments", MOMENT), ("money", _MONEY))
+]
+"""(field of the entry, bytes of a row, of its columns)."""
 _MONEY_ROW: Final = Struct("<IQIqib")
 
 
-class OutcomeFacts(NamedTuple):
-    arms: facts.Arms = facts.NO_ARMS
-    moments: facts.Moments = facts.NO_MOMENTS
-    money: facts.Money = facts.NO_MONEY
+OutcomeFacts = Mapping[str, Packed]
+"""Sections of an entry of the delta log, by its field: arms, moments and money, those that there are."""
 
 
 class BatchFacts:
@@ -66,13 +69,9 @@ class BatchFacts:
             self._money += [_MONEY_ROW.pack(self.delta(offset), *each) for each in paid]
 
     def facts(self) -> OutcomeFacts:
-        return OutcomeFacts(
-            facts.Arms(*_columns(self._arms, ARM)) if self._arms else facts.NO_ARMS,
-            facts.Moments(*_columns(self._moments, MOMENT)) if self._moments else facts.NO_MOMENTS,
-            facts.Money(*_columns(self._money, _MONEY)) if self._money else facts.NO_MONEY,
-        )
-
-
-def _columns(rows: list[bytes], row: np.dtype[Any]) -> list[Any]:
-    held = np.frombuffer(b"".join(rows), row)
-    return [held[name] for name in row.names or ()]
+        found = zip(_SECTIONS, (self._arms, self._moments, self._money), strict=True)
+        return {
+            name: Packed(len(data) // size, columns(data, sizes))
+            for (name, size, sizes), rows in found
+            if (data := b"".join(rows))
+        }

@@ -33,7 +33,7 @@ from models.outcomes.touched import Reach
 from schemas.alphabet import Millis, Pseudonym
 from schemas.events import Action, Link, Linking, Merge, Served, Unlink
 from schemas.keys import Keyspace
-from schemas.state.facts import STATES
+from schemas.state.facts import NONE_PACKED, STATES
 from schemas.state.write import Write
 
 _IN_PLACE: Final = {"display", "click"}
@@ -80,7 +80,7 @@ class Slates:
         """Folds the span's `records`, whose `missing` keys are read now, adds changes to the write and the
         outgoing merges, and returns the facts."""
         if not records:
-            return OutcomeFacts()
+            return NONE_PACKED
         if missing:
             self._people.load(missing)
         repeated = {offset for offset, _, _ in batch.repeated}

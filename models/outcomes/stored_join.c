@@ -205,3 +205,12 @@ KERNEL int outcomes_act(const uint8_t *stored, size_t stored_size, uint64_t id, 
     sizes[1] = to.at - out;
     return done(&held, out, &to, sizes);
 }
+
+/* The columns of n rows, of these widths, one after the other, at out. */
+KERNEL void outcome_columns(const uint8_t *rows, size_t n, const uint8_t *widths, size_t columns,
+                            uint8_t *out) {
+    size_t size = 0;
+    for (size_t k = 0; k < columns; k++) size += widths[k];
+    for (size_t k = 0; k < columns; rows += widths[k++])
+        for (size_t i = 0; i < n; i++, out += widths[k]) memcpy(out, rows + i * size, widths[k]);
+}

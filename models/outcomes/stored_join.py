@@ -7,6 +7,7 @@ more (links, outcomes that wait, purchases, a slate that came before) is none of
 
 from __future__ import annotations
 
+from itertools import accumulate
 from struct import Struct, pack
 from typing import Any, Final, NamedTuple
 
@@ -73,6 +74,34 @@ def arm_row(delta: int, change: SlotChange) -> bytes:
 def moment_row(delta: int, change: UnitChange) -> bytes:
     experiment, version, variant, before, after = change
     return _MOMENT.pack(delta, experiment, version, variant, *before, *after)
+
+
+def widths(row: np.dtype[Any]) -> bytes:
+    """The bytes of each column of such rows."""
+    return bytes(row[name].itemsize for name in row.names or ())
+
+
+def columns(rows: bytes, sizes: bytes) -> bytes:
+    """The columns of these rows, one after the other. `sizes`: their `widths`."""
+    n = len(rows) // sum(sizes)
+    if n == 1:
+        return rows
+    if kernel is None:
+        return columns_by_python(rows, sizes)
+    made = bytearray(len(rows))
+    out = kernel.ffi.from_buffer("uint8_t[]", made)
+    kernel.lib.outcome_columns(rows, n, sizes, len(sizes), out)
+    return bytes(made)
+
+
+def columns_by_python(rows: bytes, sizes: bytes) -> bytes:
+    size = sum(sizes)
+    ends = list(accumulate(sizes))
+    return b"".join(
+        rows[at + end - width : at + end]
+        for end, width in zip(ends, sizes, strict=True)
+        for at in range(0, len(rows), size)
+    )
 
 
 def is_plain(stored: bytes) -> bool:

@@ -11,7 +11,8 @@ offset - first. Pairs are in the order of their actions.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -213,9 +214,29 @@ def currency_name(code: int) -> str:
     return code.to_bytes(4, "little").rstrip(b"\0").decode("ascii", "replace")
 
 
-def encode(entry: Delta) -> bytes:
+_FIELDS: Final = ("actions", "pairs", *Delta._fields[3:])
+"""The field of each section; pairs lie with their actions."""
+
+
+class Packed(NamedTuple):
+    """The `n` facts of one section as they are stored: its columns, one after the other."""
+
+    n: int
+    columns: bytes
+
+
+NONE_PACKED: Final[Mapping[str, Packed]] = MappingProxyType({})
+
+
+def encode(entry: Delta, packed: Mapping[str, Packed] = NONE_PACKED) -> bytes:
+    """The entry as it is stored; `packed`: sections in place of the entry's own, by its field."""
     rows, chunks = [], [b""]
-    for facts, columns in zip((entry.actions, *entry[2:]), _SECTIONS, strict=True):
+    held = (entry.actions, *entry[2:])
+    for name, facts, columns in zip(_FIELDS, held, _SECTIONS, strict=True):
+        if name in packed:
+            rows.append(packed[name].n)
+            chunks.append(packed[name].columns)
+            continue
         n = len(getattr(facts, columns[0][0]))
         rows.append(n)
         if n:  # most sections of most entries are empty

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,16 @@ from models.kernels.loading import kernel
 from models.outcomes import layout, reversibles
 from models.outcomes.open_slates import Account, Links, Mark, Outcome, Reversible, decode, encode
 from models.outcomes.slots import WINDOW_MS, Assignment, Shown
-from models.outcomes.stored_join import Changed, StoredJoin, served_record
+from models.outcomes.stored_join import (
+    ARM,
+    MOMENT,
+    Changed,
+    StoredJoin,
+    columns,
+    columns_by_python,
+    served_record,
+    widths,
+)
 from models.outcomes.touched import Reach
 
 pytestmark = pytest.mark.skipif(kernel is None, reason="no kernel was built")
@@ -172,6 +182,15 @@ def same(found: Changed | None, by_python: Callable[[], Changed | None]) -> None
     """Python would write the same account in its one form."""
     if found is not None:
         assert found._replace(stored=encode(decode(found.stored))) == by_python()
+
+
+@pytest.mark.parametrize("row", [ARM, MOMENT])
+@pytest.mark.parametrize("n", [0, 1, 2, 37])
+def test_rows_are_turned_into_columns(row: np.dtype[Any], n: int) -> None:
+    rows = np.random.default_rng(n).bytes(n * row.itemsize)
+    held = np.frombuffer(rows, row)
+    assert columns(rows, widths(row)) == columns_by_python(rows, widths(row))
+    assert columns(rows, widths(row)) == b"".join(held[it].tobytes() for it in row.names or ())
 
 
 @given(st.binary(max_size=300), st.binary(max_size=80))
