@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from flows.people.fold import PeopleFold
-from models.kernels import OFF, VARIABLE, kernel, missing
+from models.kernels.loading import OFF, VARIABLE, kernel, missing
 from models.release.person import Encoder
 from schemas import events
 from schemas.keys import PLAIN
