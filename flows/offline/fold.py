@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from flows.people.batch import Decoded
+from flows.offline.records import Value
+from flows.people.batch import Decoded, read_of_columns
 from flows.people.steps import decode, new_fold
 from infra.log_reader import Batch
 from infra.settings import Settings
+from models import records
 from models.records import Remembered
 from schemas.keys import PLAIN
 from schemas.state import facts
@@ -82,6 +84,13 @@ class Offline:
         self.dead.update(letter.reason for letter in letters)
         self.events += len(letters)
         return self.fold_decoded(decoded)
+
+    def fold_values(self, values: Sequence[Value]) -> Delta:
+        """The same, of the next records that decode."""
+        offsets, times, texts = (list(column) for column in zip(*values, strict=True))
+        columns = records.decode(texts, times, self._remembered)
+        first, next_ = self.fence.offset, offsets[-1] + 1
+        return self.fold_decoded(read_of_columns(self.partition, first, next_, columns, offsets))
 
     def fold_decoded(self, batch: Decoded) -> Delta:
         """The same, of a read of this partition alone that is decoded."""

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from flows.offline.boundaries import between_frames, boundaries
 from flows.offline.fold import Offline
 from flows.offline.records import Records, person_hash, recorded
-from flows.people.batch import read_of
 from flows.people.fold import VERSION
 from flows.people.steps import decode
 from infra.kafka import kafka_client
@@ -146,18 +145,12 @@ def fold_partition(
     first = 0
     for stop in stops:
         if first < stop:
-            take(_fold_batch(people, records.between(first, stop)))
+            take(people.fold_values(records.values_between(first, stop)))
             first = stop
         for cut in due.pop(stop, ()):
             named = (PLAIN.row, PLAIN.seen, PLAIN.impressions)
             states[cut] = State(*(people.get(key(partition, cut.person)) for key in named))
     return states
-
-
-def _fold_batch(people: Offline, records: list[Record]) -> Delta:
-    """Folds the next records; returns their entry of the delta log."""
-    first, next_ = people.fence.offset, records[-1][0] + 1
-    return people.fold_decoded(read_of(people.partition, first, next_, records))
 
 
 def _joined(entries: Sequence[Delta]) -> Facts:

@@ -53,6 +53,10 @@ def person_hash(person: str) -> int:
     return int(_xxh(person.encode()))
 
 
+Value = tuple[int, int, bytes]
+"""(offset, record time, JSON of the event)."""
+
+
 class PackedBlock(NamedTuple):
     """`packed`: record times (i8, ms) and events of `size` records. `kept`: the numbers of those that the
     partition has, None for all. `rows`: of those."""
@@ -71,6 +75,16 @@ class PackedBlock(NamedTuple):
             times, found = [times[n] for n in numbers], [found[n] for n in numbers]
         return list(zip(self.rows["offset"].tolist(), times, found, strict=True))
 
+    def values(self) -> list[Value]:
+        """The records as JSON, which `schemas.events` decodes."""
+        data = zstandard.decompress(self.packed)
+        times = np.frombuffer(data, "<i8", self.size).tolist()
+        lines = data[8 * self.size :].split(b"\n")
+        if self.kept is not None:
+            numbers = self.kept.tolist()
+            times, lines = [times[n] for n in numbers], [lines[n] for n in numbers]
+        return list(zip(self.rows["offset"].tolist(), times, lines[: len(times)], strict=True))
+
     def where(self, mask: Mask) -> PackedBlock:
         kept = np.arange(self.size, dtype=np.uint32) if self.kept is None else self.kept
         return PackedBlock(self.packed, self.size, kept[mask], self.rows[mask])
@@ -86,6 +100,7 @@ class Records(Sequence[Record]):
         self._tail: list[Record] = []  # the newest, not packed yet
         self._items = Hashes(item_hash)
         self._read: tuple[int, list[Record]] = (-1, [])  # the block read last
+        self._read_values: tuple[int, list[Value]] = (-1, [])
         self.extend(records)
 
     def append(self, record: Record) -> None:
@@ -125,6 +140,19 @@ class Records(Sequence[Record]):
         while n < len(self._blocks) and self._stops[n] < end:
             start = self._stops[n]
             found += self._decoded(n)[max(first - start, 0) : end - start]
+            n += 1
+        return found
+
+    def values_between(self, first: int, end: int) -> list[Value]:
+        """The same as JSON."""
+        self._pack()
+        found: list[Value] = []
+        n = int(np.searchsorted(self._stops, first, "right")) - 1
+        while n < len(self._blocks) and self._stops[n] < end:
+            start = self._stops[n]
+            if self._read_values[0] != n:
+                self._read_values = n, self._blocks[n].values()
+            found += self._read_values[1][max(first - start, 0) : end - start]
             n += 1
         return found
 

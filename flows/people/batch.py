@@ -121,12 +121,18 @@ class Decoded:
 def read_of(partition: int, first: int, next_: int, records: Sequence[Record]) -> Decoded:
     """A read of one partition, of events that were made before."""
     columns = of_events([event for _, _, event in records], [time for _, time, _ in records])
-    offsets = np.array([offset for offset, _, _ in records], np.int64)
-    indexes = None
-    if len(offsets) and (np.diff(offsets) == 0).any():  # of a frame
+    return read_of_columns(partition, first, next_, columns, [offset for offset, _, _ in records])
+
+
+def read_of_columns(
+    partition: int, first: int, next_: int, columns: RecordColumns, places: Sequence[int]
+) -> Decoded:
+    """A read of one partition; `places` (n,): the offsets of the records, those of a frame in its order."""
+    offsets, indexes = np.array(places, np.int64), None
+    if len(offsets) and (np.diff(offsets) == 0).any():
         begins = np.flatnonzero(np.diff(offsets, prepend=-1))
         indexes = np.arange(len(offsets)) - begins.repeat(np.diff(begins, append=len(offsets)))
-    return Decoded(columns, offsets, [Span(partition, first, next_, 0, len(records))], indexes)
+    return Decoded(columns, offsets, [Span(partition, first, next_, 0, len(offsets))], indexes)
 
 
 def deduped(batch: Decoded, dedupers: Sequence[Deduper]) -> Decoded:

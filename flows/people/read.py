@@ -65,6 +65,8 @@ class ReadFold:
     def __init__(self, batch: Decoded, states: Mapping[int, PartitionState]) -> None:
         self.batch, self.faults = batch, Faults()
         self._spans = [SpanFold(span, states[span.partition], batch) for span in batch.spans]
+        self._by_partition = {it.span.partition: it for it in self._spans}
+        self._stops = [it.span.stop for it in self._spans]
         self.slots: I64 = np.empty(0, np.int64)
         """(n,) of each record whose row may change; -1 for the others."""
         self.dropped_slots: I64 = np.empty(0, np.int64)
@@ -88,14 +90,15 @@ class ReadFold:
         self._spans = [it for it in self._spans if it.span.partition not in faults]
         for it, span in zip(self._spans, self.batch.spans, strict=True):
             it.span = span
+        self._stops = [it.span.stop for it in self._spans]
 
     def span_of(self, row: int) -> SpanFold:
         """The span of a record, by its row in the columns."""
-        return self._spans[bisect_right([it.span.stop for it in self._spans], row)]
+        return self._spans[bisect_right(self._stops, row)]
 
     def span_in(self, partition: int) -> SpanFold:
         """The span of a partition of the read."""
-        return next(it for it in self._spans if it.span.partition == partition)
+        return self._by_partition[partition]
 
     def guarded(self, partition: int) -> Guard:
         return Guard(self.faults, partition)
