@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
 from flows.offline.records import Value
 from flows.people.batch import Decoded, read_of_columns
 from flows.people.steps import decode, new_fold
@@ -20,6 +22,7 @@ from schemas.state import facts
 from schemas.state.facts import Delta
 from schemas.state.fences import Fence
 from schemas.state.write import StreamEntry, Write
+from schemas.times import LATEST
 
 MAX_BATCH_RECORDS = 20_000
 """Of a batch where no transaction bounds it."""
@@ -88,9 +91,12 @@ class Offline:
     def fold_values(self, values: Sequence[Value]) -> Delta:
         """The same, of the next records that decode."""
         offsets, times, texts = (list(column) for column in zip(*values, strict=True))
-        columns = records.decode(texts, times, self._remembered)
+        # their times were bounded when they were read from the log (law 14)
+        columns = records.decode(texts, [LATEST] * len(texts), self._remembered)
         first, next_ = self.fence.offset, offsets[-1] + 1
-        return self.fold_decoded(read_of_columns(self.partition, first, next_, columns, offsets))
+        batch = read_of_columns(self.partition, first, next_, columns, offsets)
+        batch.times = np.array(times, np.int64)
+        return self.fold_decoded(batch)
 
     def fold_decoded(self, batch: Decoded) -> Delta:
         """The same, of a read of this partition alone that is decoded."""

@@ -80,8 +80,14 @@ class Decoded:
     spans: list[Span]
     indexes: I64 | None = None
     """(n,) in their frame; None: no record came in one."""
+    times: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    """(n,) record times, ms; by default those that bounded the times in the records (law 14)."""
     dropped: Decoded | None = None
     """What de-duplication dropped, None: nothing. It has the same spans."""
+
+    def __post_init__(self) -> None:
+        if not len(self.times):
+            self.times = self.columns.timestamp
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -94,7 +100,7 @@ class Decoded:
     def at(self, rows: I64) -> list[Record]:
         """The records at these rows, with their events."""
         made = map(self.columns.event, rows.tolist())
-        offsets, times = self.offsets[rows].tolist(), self.columns.timestamp[rows].tolist()
+        offsets, times = self.offsets[rows].tolist(), self.times[rows].tolist()
         return list(zip(offsets, times, made, strict=True))
 
     def where(self, mask: Mask) -> Decoded:
@@ -104,7 +110,8 @@ class Decoded:
             replace(span, start=before[span.start], stop=before[span.stop]) for span in self.spans
         ]
         indexes = self.indexes[mask] if self.indexes is not None else None
-        return Decoded(self.columns.take(mask), self.offsets[mask], spans, indexes)
+        columns, times = self.columns.take(mask), self.times[mask]
+        return Decoded(columns, self.offsets[mask], spans, indexes, times)
 
     def without(self, partitions: Iterable[int]) -> Decoded:
         """The read without these partitions."""
@@ -142,7 +149,7 @@ def deduped(batch: Decoded, dedupers: Sequence[Deduper]) -> Decoded:
         return batch
     found, ids = [], batch.columns.id
     for span, deduper in zip(batch.spans, dedupers, strict=True):
-        times = batch.columns.timestamp[span.start : span.stop]
+        times = batch.times[span.start : span.stop]
         span.days = days_of(batch, span, times, deduper.newest)
         fresh, span.ids, span.expired = deduper.fresh(ids[span.start : span.stop], times)
         found.append(fresh)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from flows.people.batch import Decoded, Span
 from flows.people.fold import PeopleFold
+from flows.people.steps import decode
+from infra.log_reader import Batch
 from models.records import of_events
 from models.release.person import Encoder
 from schemas import events
@@ -126,6 +128,30 @@ def test_a_value_that_cannot_be_read_takes_out_its_partition_alone(key: Any) -> 
     fold.begin(1, fences[1])
     assert fold.fold(fold.dedupe(decoded({1: logs[1]}, fold))) == whole[1]
     assert not fold.faults
+
+
+def test_a_partition_without_a_record_that_decodes_moves_on() -> None:
+    """A read may hold nothing else of it, or hold it beside others."""
+    fences = {p: Fence("t", 4, 0, 0, 1) for p in range(2)}
+    good = [events.encode(action(n)) for n in range(3)]
+    reads_: list[dict[int, list[bytes | None]]] = [
+        {0: [b"no json"]},
+        {0: [b"no json", None], 1: [*good]},
+    ]
+    for values in reads_:
+        fold = PeopleFold(fences, Memory().fetch, DAY, 5, PLAIN)
+        read, letters = decode(
+            [
+                Batch(p, 0, len(its), list(range(len(its))), [T0 + DAY] * len(its), its)
+                for p, its in values.items()
+            ]
+        )
+        writes = fold.fold(fold.dedupe(read))
+        assert [(it.partition, it.fence.offset) for it in writes] == [
+            (p, len(its)) for p, its in values.items()
+        ]
+        assert [it.reason for it in letters] == ["not_json", "empty"][: len(letters)]
+        assert writes[0].values == {}
 
 
 def busy() -> list[events.Event]:
