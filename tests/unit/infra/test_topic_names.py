@@ -29,8 +29,8 @@ TAKE_A_TOPIC = {
     "NewTopic": 1,
 }
 """Functions of kafka-python, and of how many arguments a call is one of theirs: a pipe's `send` has one."""
-OTHER_SENDERS = ("history", "connection", "self._connection")
-"""`infra.client.history` sends over HTTP, and `infra.kafka.connection` bytes."""
+OTHER_SENDERS = ("history", "connection", "self._connection", "link.connection")
+"""`infra.client.history` sends over HTTP, and the connections of `infra.kafka` bytes."""
 
 
 @pytest.mark.parametrize("prefix", ["", "shop.", "b-", "events", 32 * "x"])
