@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from kafka import TopicPartition
 
 from infra.kafka import kafka_client
+from infra.kafka.names import broker_name
 from infra.local import services
 from infra.settings import Settings, signing_key
 from infra.store import redis_client
@@ -28,6 +29,7 @@ from schemas.keys import PLAIN
 from schemas.slates import Slate
 from schemas.state import fences, tables
 from schemas.state.fences import Fence
+from schemas.topics import EVENTS
 from tests.support import worlds
 from tests.support.http import Answer, Server, serving
 from tests.support.singles import singles
@@ -69,6 +71,15 @@ class Shop(NamedTuple):
             pipe.set(PLAIN.row(partition, name), pack_rows(rows)[0])
             pipe.set(PLAIN.fence("people", partition), fences.encode(fence))
             pipe.execute()
+
+    def fill_log(self, partition: int, records: int) -> None:
+        """Appends records that nobody reads: a read waits for no position that the log lacks."""
+        settings = self.server.settings
+        with closing(kafka_client.producer(settings)) as producer:
+            name = broker_name(settings, EVENTS.name)
+            for _ in range(records):
+                producer.send(name, value=b"{}", partition=partition)
+            producer.flush()
 
     def control(self, name: str, body: control.Body, version: int = 1) -> None:
         """Writes as `control` does: `name` is ``subject:id``."""

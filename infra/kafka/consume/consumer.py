@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from kafka import TopicPartition
 from kafka.errors import (
     LogTruncationError,
     OffsetOutOfRangeError,
@@ -35,6 +34,7 @@ from infra.kafka.consume.connection import BlockingConnection
 from infra.kafka.consume.finder import Finder
 from infra.kafka.consume.leaders import Address, LeaderConnections
 from infra.kafka.fetch import Records
+from infra.kafka.names import own_name, topic_partition
 from infra.kafka.security import KafkaSecurityError
 from infra.settings import Settings
 
@@ -80,7 +80,7 @@ class Consumer:
     """
 
     def __init__(self, settings: Settings, topic: str, size: int) -> None:
-        self._topic, self._size = topic, size
+        self._settings, self._name, self._size = settings, topic, size
         self._places: dict[int, _Place] = {}
         self._paused: set[int] = set()
         self._links: dict[Address, _Link] = {}
@@ -169,7 +169,7 @@ class Consumer:
         missing = self._missing()
         self._is_whole = not missing and not self._finder.is_busy
         if missing and not self._finder.is_busy and time.monotonic() >= self._retry_at:
-            self._finder.start([(self._topic, p) for p in missing], list(self._links))
+            self._finder.start([(self._name, p) for p in missing], list(self._links))
 
     def _adopt(self, found: LeaderConnections) -> None:
         for at, connection in found.opened.items():
@@ -205,7 +205,7 @@ class Consumer:
         self._troubled.update(partitions)
         if not self._is_away:
             self._is_away = True
-            log.warning("%s cannot be fetched (%s): trying again", self._topic, _text(error))
+            log.warning("%s cannot be fetched (%s): trying again", self._name, _text(error))
 
     def _is_found(self, partition: int) -> None:
         """A partition was fetched. Once each that was not is, the next pause is the first one again."""
@@ -213,7 +213,7 @@ class Consumer:
         if self._troubled.isdisjoint(it.partition for it in self._active()):
             self._pauses.reset()
             self._is_away = False
-            log.info("%s is fetched again", self._topic)
+            log.info("%s is fetched again", self._name)
 
     # requests and answers
 
@@ -246,7 +246,7 @@ class Consumer:
         cut = self.requests % len(asked)
         link.asked, link.sent_at = asked[cut:] + asked[:cut], now
         positions = [wire.Position(it.partition, it.offset, it.epoch) for it in link.asked]
-        body = wire.request(self._topic, positions, FETCH_WAIT_MS)
+        body = wire.request(self._name, positions, FETCH_WAIT_MS)
         try:
             link.connection.send(wire.API, wire.VERSION, body, wire.MAX_ANSWER_BYTES)
         except _LOST as error:
@@ -270,7 +270,7 @@ class Consumer:
             frame = link.connection.receive()
             if frame is None:
                 return []
-            cells = wire.answer(frame, 8, self._topic)
+            cells = wire.answer(frame, 8, self._name)
             found = self._fetched(link, cells)
         except _LOST as error:
             self._lose(at, error)
@@ -304,7 +304,8 @@ class Consumer:
 
     def _refused(self, place: _Place, cell: wire.Cell) -> None:
         """Looks for the leader again where that mends it. Errors: those of `poll`."""
-        at = TopicPartition(self._topic, place.partition)
+        ours = own_name(self._settings, self._name)
+        at = topic_partition(self._settings, ours, place.partition)
         if cell.diverged:
             raise LogTruncationError(
                 {at: None},
@@ -315,7 +316,7 @@ class Consumer:
         if error is OffsetOutOfRangeError:
             raise OffsetOutOfRangeError({at: place.offset})
         if error is TopicAuthorizationFailedError:
-            raise TopicAuthorizationFailedError({self._topic})
+            raise TopicAuthorizationFailedError({self._name})
         if not issubclass(error, RetriableError):
             raise error(f"fetching {at.topic} partition {at.partition}")
         place.leader = None

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from schemas.control import Exploration, Fatigue, Filter, Recipe
-from serving.state import fences
 from tests.support.shops import CATEGORY, ITEMS, Shop, logged, opened
 
 # nothing drawn, so that the same question has the same answer
@@ -117,10 +116,9 @@ def test_every_row_is_logged_as_a_slate(shop: Shop) -> None:
     assert rows[1]["user_id"] is None
 
 
-def test_a_row_waits_for_its_position(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    # the log is empty here: the broker would say so, and end the wait
-    monkeypatch.setattr(fences, "ASK_AFTER_SECONDS", 60.0)
+def test_a_row_waits_for_its_position(shop: Shop) -> None:
     name, partition = shop.where("rows")
+    shop.fill_log(partition, 30)
     shop.fold(name, partition, [], 20)
     after = {"after": f"{partition}:19"}
     late = {"after": f"{partition}:25", "max_wait_ms": 30}

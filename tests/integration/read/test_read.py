@@ -23,7 +23,6 @@ from schemas.items import Item
 from schemas.keys import PLAIN
 from schemas.state import tables
 from serving.read.ulid import ulid
-from serving.state import fences
 from tests.support.http import serving
 from tests.support.shops import Shop, fill, logged, opened
 from tests.support.worlds import NOW
@@ -100,10 +99,9 @@ def test_pages_repeat_nothing(shop: Shop) -> None:
     assert len(shown) == len(set(shown)) == 100
 
 
-def test_a_read_waits_for_its_position(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    # the log is empty here: the broker would say so, and end the wait
-    monkeypatch.setattr(fences, "ASK_AFTER_SECONDS", 60.0)
+def test_a_read_waits_for_its_position(shop: Shop) -> None:
     name, partition = shop.where("waiting")
+    shop.fill_log(partition, 60)
     shop.fold(name, partition, [("i3", CODE["view"])], 50)
     query = f"user_id=waiting&after={partition}:50&max_wait_ms=5000"
     with ThreadPoolExecutor(1) as pool:
