@@ -102,25 +102,49 @@ static uint32_t name_placements(const account *held, uint32_t *names, uint8_t *o
     return n;
 }
 
-/* Each item once, in the order of the slots, and of each slot the index of its item. Only the slates' slots
-   are in use: one that is dropped leaves a gap. */
-static uint32_t name_items(const account *held, uint64_t *names, uint16_t *of) {
+typedef struct {
     uint16_t table[TABLE]; /* index + 1; 0: free */
-    uint32_t n = 0, used = 0, total = 0, mask = 15;
-    for (uint32_t i = 0; i < held->slates_n; i++) total += held->slates[i].slots;
-    while (mask + 1 < 2 * total && mask + 1 < TABLE) mask = 2 * mask + 1;
-    memset(table, 0, sizeof(uint16_t) * (mask + 1));
-    for (uint32_t i = 0; i < held->slates_n; i++) {
-        const slate *it = &held->slates[i];
-        for (uint32_t slot = it->first_slot; slot < it->first_slot + it->slots; slot++) {
-            uint64_t item = held->items[slot];
-            uint32_t at = (uint32_t)((item * 0x9E3779B97F4A7C15u) >> 40) & mask;
-            while (table[at] && names[table[at] - 1] != item) at = (at + 1) & mask;
-            if (!table[at]) names[n] = item, table[at] = ++n;
-            of[used++] = table[at] - 1;
-        }
+    uint32_t mask, n;
+} namer;
+
+static void begin(namer *held, uint32_t slots) {
+    held->mask = 15, held->n = 0;
+    while (held->mask + 1 < 2 * slots && held->mask + 1 < TABLE) held->mask = 2 * held->mask + 1;
+    memset(held->table, 0, sizeof(uint16_t) * (held->mask + 1));
+}
+
+/* The index of an item among the names, each once, in the order in which they came. */
+static uint16_t name(namer *held, uint64_t item, uint64_t *names) {
+    uint32_t at = (uint32_t)((item * 0x9E3779B97F4A7C15u) >> 40) & held->mask;
+    while (held->table[at] && names[held->table[at] - 1] != item) at = (at + 1) & held->mask;
+    if (!held->table[at]) {
+        names[held->n] = item;
+        held->table[at] = ++held->n;
     }
-    return n;
+    return held->table[at] - 1;
+}
+
+/* The names of all slates' items, and of each of them its index. A slate that is dropped leaves a gap among
+   the slots. */
+static uint32_t name_items(const account *held, uint64_t *names, uint16_t *of) {
+    namer by;
+    uint32_t total = 0, used = 0;
+    for (uint32_t i = 0; i < held->slates_n; i++) total += held->slates[i].slots;
+    begin(&by, total);
+    for (uint32_t i = 0; i < held->slates_n; i++)
+        for (uint32_t k = 0; k < held->slates[i].slots; k++)
+            of[used++] = name(&by, held->items[held->slates[i].first_slot + k], names);
+    return by.n;
+}
+
+/* The same of n items, at most MAX_SLOTS: names u8, indices u2. */
+KERNEL uint32_t layout_name(const uint8_t *items, size_t n, uint8_t *names, uint8_t *indices) {
+    namer by;
+    uint64_t found[MAX_SLOTS];
+    begin(&by, n);
+    for (size_t i = 0; i < n; i++) store16(indices + 2 * i, name(&by, load64(items + 8 * i), found));
+    memcpy(names, found, 8 * (size_t)by.n);
+    return by.n;
 }
 
 /* The state of all of a slate's items; 0: they differ. */

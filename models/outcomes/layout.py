@@ -27,6 +27,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from models.kernels.loading import kernel
+
 VERSION: Final = 4
 OTHERS: Final = 1
 """Bit of the flags: a record of a slate may concern more than the account's own slates. Outcomes wait, or a
@@ -44,6 +46,8 @@ TOUCHED_SIZE: Final = 24
 _HEAD: Final = Struct("<BBBBHHHHQQ")
 _UNIT: Final = Struct("<IIH6H")
 _MAX_NARROW: Final = 256
+_MAX_SLOTS: Final = 2048
+"""Of the kernel."""
 UNREADABLE: Final = "a person's open slates cannot be read: rebuild"
 SlateFields = tuple[int, int, int, bytes, bytearray, int, tuple[int, ...]]
 """The fields of `models.outcomes.open_slates.OpenSlate`."""
@@ -82,20 +86,19 @@ def _write(held: Plain) -> bytes:
     if [8 * len(its) for its in states] != list(map(len, named)) or len(touched) % TOUCHED_SIZE:
         raise ValueError(UNREADABLE)
     slots = b"".join(named)
-    items = unpack(f"<{len(slots) // 8}Q", slots)
-    places = dict(zip(dict.fromkeys(items), count(), strict=False))
-    indices = map(places.__getitem__, items)
+    items, indices = indexed(slots)
+    n_items = len(items) // 8
     names = dict(zip(dict.fromkeys(placements), count(), strict=False))
     same = [its[0] if its and its.count(its[:1]) == len(its) else 0 for its in states]
     flags = OTHERS * others | REST * bool(rest) | TOUCHED * bool(touched) | LINKS * links
     head = _HEAD.pack(
-        VERSION, flags, n, len(names), len(places), len(units), len(sets),
+        VERSION, flags, n, len(names), n_items, len(units), len(sets),
         len(touched) // TOUCHED_SIZE, newest, since,
     )  # fmt: skip
     return b"".join(
         [
             head,
-            pack(f"<{len(places)}Q", *places),
+            items,
             pack(f"<{len(names)}I", *names),
             pack(f"<{n}Q", *ids),
             pack(f"<{n}I", *[newest - it for it in at]),
@@ -104,7 +107,7 @@ def _write(held: Plain) -> bytes:
             bytes(same),
             bytes([it + 1 for it in explored]),
             bytes(map(len, its_units)),
-            bytes(indices) if len(places) <= _MAX_NARROW else pack(f"<{len(items)}H", *indices),
+            indices[::2] if n_items <= _MAX_NARROW else indices,
             *[its for its, one in zip(states, same, strict=True) if not one],
             _pack_flat(its_units),
             *[_UNIT.pack(it[0], it[2], it[1], *it[3]) for it in units],
@@ -114,6 +117,24 @@ def _write(held: Plain) -> bytes:
             rest,
         ]
     )
+
+
+def indexed(slots: bytes) -> tuple[bytes, bytes]:
+    """Each item u8 of `slots` once, in their order, and of each slot the index u2 of its item."""
+    n = len(slots) // 8
+    if kernel is None or not 0 < n <= _MAX_SLOTS:
+        return indexed_by_python(slots)
+    names, indices = bytearray(8 * n), bytearray(2 * n)
+    name_at, index_at = (kernel.ffi.from_buffer("uint8_t[]", it) for it in (names, indices))
+    found = kernel.lib.layout_name(slots, n, name_at, index_at)
+    return bytes(names[: 8 * found]), bytes(indices)
+
+
+def indexed_by_python(slots: bytes) -> tuple[bytes, bytes]:
+    items = unpack(f"<{len(slots) // 8}Q", slots)
+    places = dict(zip(dict.fromkeys(items), count(), strict=False))
+    indices = map(places.__getitem__, items)
+    return pack(f"<{len(places)}Q", *places), pack(f"<{len(items)}H", *indices)
 
 
 def _pack_flat(sets: Sequence[Sequence[int]]) -> bytes:
