@@ -134,7 +134,7 @@ class Slates:
         has to do it. `write`: None where the string is written after the batch."""
         account = held.account
         if event.action == "purchase" and not event.slate_id:
-            if held.stored and stored_join.has_touched(held.stored):
+            if held.stored and stored_join.may_convert(held.stored, self._items[event.item_id]):
                 return False
             row = self._actions.hold(account, offset, event, effects, unique_since)
             if row and write is not None:

@@ -113,9 +113,12 @@ def is_plain(stored: bytes) -> bool:
     )
 
 
-def has_touched(stored: bytes) -> bool:
-    """Whether an account that `is_plain`, or a guest of it, may have touched slots."""
-    return len(stored) > 1 and bool(stored[1] & (layout.TOUCHED | layout.LINKS))
+def may_convert(stored: bytes, item: int) -> bool:
+    """Whether a purchase of the item that names no slate may convert a slot of an account that `is_plain`, or
+    of a guest of it. False: no touched slot is of this item."""
+    if len(stored) < 2 or not stored[1] & (layout.TOUCHED | layout.LINKS):
+        return False
+    return bool(stored[1] & layout.LINKS) or item.to_bytes(8, "little") in stored
 
 
 def has_rest(stored: bytes) -> bool:

@@ -31,7 +31,9 @@ pytestmark = pytest.mark.skipif(kernel is None, reason="no kernel was built")
 
 visits = st.lists(
     st.tuples(
-        st.sampled_from(["served"] * 3 + ["click", "click", "display", "purchase", "order"]),
+        st.sampled_from(
+            ["served"] * 3 + ["click", "click", "display", "purchase", "order", "order"]
+        ),
         st.sampled_from(PEOPLE),
         st.integers(0, 3),
         st.sampled_from([0, 1000, HOUR, 7 * HOUR]),
@@ -56,7 +58,7 @@ def visited(drawn: Sequence[tuple[str, int, int, int, Any]]) -> list[Record]:
             made.append(served(f"s{n}", named, who, now, **more))
         elif seen[who]:
             slate = seen[who][-1 - number % len(seen[who])]
-            item = f"i{(slate * 3 + number) % 11}"
+            item = f"i{(slate * 3 + number + (what == 'order') * 3) % 11}"
             more = {} if what == "order" else {"slate_id": f"s{slate}"}
             made.append(action(n, who, item, what.replace("order", "purchase"), at=now, **more))
     return log_of(made)

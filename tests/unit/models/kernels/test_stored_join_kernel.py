@@ -21,6 +21,7 @@ from models.outcomes.stored_join import (
     StoredJoin,
     columns,
     columns_by_python,
+    may_convert,
     served_record,
     widths,
 )
@@ -137,6 +138,19 @@ def test_why_an_outcome_does_not_count() -> None:
         assert join.act_by_python(counted.stored, 1, outcome, b"", 0) == Changed(
             counted.stored, b"", b"", why
         )
+
+
+def test_a_purchase_may_convert_a_touched_slot_of_its_item() -> None:
+    join = StoredJoin()
+    shown = join.serve(b"", Shown(1, T, 3, [7, 8]), 0)
+    assert shown is not None
+    assert not may_convert(b"", 7)
+    assert not may_convert(shown.stored, 7)  # it was not displayed
+    clicked = join.act(shown.stored, 1, Outcome(7, 2, T + 5), b"", 0)
+    assert clicked is not None
+    assert may_convert(clicked.stored, 7)
+    assert not may_convert(clicked.stored, 9)
+    assert may_convert(encode(Account(links=Links())), 9)  # a guest may have touched one
 
 
 def busy(slates: int) -> bytes:
