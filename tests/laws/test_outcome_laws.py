@@ -193,7 +193,11 @@ def test_laws_4_and_11_hold_with_more_slates_than_are_kept(seed: int) -> None:
     assert {"unattributed:never_served", "unattributed:item"} <= lost
 
 
-@given(st.lists(one_record, min_size=2, max_size=80), st.randoms(use_true_random=False))
+# a refund takes back what came before it in the log, so its place matters
+@given(
+    st.lists(one_record.filter(lambda it: it["what"] != "refund"), min_size=2, max_size=80),
+    st.randoms(use_true_random=False),
+)
 def test_an_outcome_counts_the_same_before_and_after_its_slate(
     drawn: list[dict[str, object]], rnd: random.Random
 ) -> None:
