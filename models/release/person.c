@@ -32,10 +32,7 @@ static inline void put_on_grid(const float sum[DIM], int16_t *grid) {
     for (int d = 0; d < DIM; d++) grid[d] = norm > 0 ? (int16_t)rounded(sum[d] / norm * GRID) : 0;
 }
 
-/* Of `people` rows the vector on the grid (people, DIM), whether the space has an item of theirs, and whether it
- * has all of their `latest` last positive ones. `speaks`: by code of an action, whether it is positive; `back`:
- * the bits of an entry that was taken back; `weights`: by rank among the items that the space has. */
-KERNEL void person_encode(const uint8_t *rows, size_t people, const int64_t *layout, size_t latest,
+BY_CPU static void encode(const uint8_t *rows, size_t people, const int64_t *layout, size_t latest,
                           const uint8_t *speaks, uint8_t back, const float *weights, const uint64_t *hashes,
                           const int64_t *start, int shift, int64_t size, const float *vectors, int16_t *grid,
                           uint8_t *has_vector, uint8_t *complete) {
@@ -60,4 +57,15 @@ KERNEL void person_encode(const uint8_t *rows, size_t people, const int64_t *lay
         has_vector[i] = found > 0;
         complete[i] = !missing;
     }
+}
+
+/* Of `people` rows the vector on the grid (people, DIM), whether the space has an item of theirs, and whether it
+ * has all of their `latest` last positive ones. `speaks`: by code of an action, whether it is positive; `back`:
+ * the bits of an entry that was taken back; `weights`: by rank among the items that the space has. */
+KERNEL void person_encode(const uint8_t *rows, size_t people, const int64_t *layout, size_t latest,
+                          const uint8_t *speaks, uint8_t back, const float *weights, const uint64_t *hashes,
+                          const int64_t *start, int shift, int64_t size, const float *vectors, int16_t *grid,
+                          uint8_t *has_vector, uint8_t *complete) {
+    encode(rows, people, layout, latest, speaks, back, weights, hashes, start, shift, size, vectors, grid, has_vector,
+           complete);
 }
