@@ -1,6 +1,7 @@
 """The kernel of this process, or None.
 
-`build` compiles it where a C compiler is; elsewhere numpy runs, and gives the same bits. FRESHET_KERNEL=off
+`build` compiles it where a C compiler is; elsewhere numpy runs, and gives the same bits. So it does where the
+C files are not those that the kernel was built of: they may have another meaning. FRESHET_KERNEL=off
 turns the kernel off; the path of a file there is another build of it.
 """
 
@@ -11,6 +12,8 @@ import importlib.util
 import logging
 import os
 from typing import Any, Final, NamedTuple
+
+from models.kernels import build
 
 MODULE: Final = "models.kernels._kernel"
 VARIABLE: Final = "FRESHET_KERNEL"
@@ -40,7 +43,21 @@ def load(asked: str) -> tuple[Kernel | None, str]:
         except ImportError as error:
             why = "none was built at the installation; `python -m models.kernels.build` says why"
             return None, f"{why} ({error})"
+        if not _is_current(module):
+            return (
+                None,
+                "it was built of other sources; `python -m models.kernels.build` builds it anew",
+            )
     return Kernel(module.lib, module.ffi), ""
+
+
+def _is_current(module: Any) -> bool:
+    """Whether the kernel was built of the C files that lie here, or none do."""
+    try:
+        here = build.digest()
+    except OSError:
+        return True
+    return bool(module.ffi.string(module.lib.source_digest()).decode() == here)
 
 
 kernel, missing = load(os.environ.get(VARIABLE, ""))

@@ -50,6 +50,21 @@ def test_a_build_that_is_asked_for_must_load(tmp_path: Path) -> None:
         loading.load(str(tmp_path / "kernel.so"))
 
 
+@pytest.mark.skipif(loading.kernel is None, reason=loading.missing)
+def test_a_kernel_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an edit that does not compile, or a pull without `make`."""
+    monkeypatch.setattr(build, "digest", lambda: "another")
+    kernel, why = loading.load("")
+    assert kernel is None
+    assert "built of other sources" in why
+
+
+@pytest.mark.skipif(loading.kernel is None, reason=loading.missing)
+def test_a_kernel_whose_sources_are_not_there_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "SOURCES", ("models/none.c",))
+    assert loading.load("")[0] is not None
+
+
 @pytest.mark.parametrize("compiler", ["false", "no-such-compiler"])
 def test_a_compiler_that_fails_leaves_no_kernel(
     compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
