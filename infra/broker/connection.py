@@ -28,7 +28,7 @@ from infra.broker.wire import (
 )
 
 READ_BUFFER_BYTES: Final = 1 << 20
-"""Bytes of requests that wait for an answer; the socket is not read beyond."""
+"""Bytes of requests that wait for an answer or for a peer that reads none; the socket is not read beyond."""
 
 
 class Listening(Protocol):
@@ -61,7 +61,7 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._unread += data
-        if self._task is None:
+        if self._task is None and self._writable:
             self._proceed()
         elif len(self._unread) > READ_BUFFER_BYTES and self._reading:
             self._reading = False

@@ -15,6 +15,8 @@ from infra.broker.node import Broker
 from infra.heartbeat import keep_beating
 
 WILDCARD_HOSTS: Final = ("0.0.0.0", "::", "")
+LISTEN_BACKLOG: Final = 4096
+"""Connections that wait to be accepted: beyond, a client tries again after a second."""
 
 
 class Server:
@@ -33,7 +35,9 @@ class Server:
         """Accepts connections while the block runs; port 0 is any. Errors: `CannotStart`."""
         try:
             loop = asyncio.get_running_loop()
-            server = await loop.create_server(lambda: ClientConnection(self), host, port)
+            server = await loop.create_server(
+                lambda: ClientConnection(self), host, port, backlog=LISTEN_BACKLOG
+            )
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else "no address"
             raise CannotStart(f"cannot listen on {host}:{port}: {reason}") from error

@@ -112,6 +112,16 @@ class Peer:
     def send_bytes(self, data: bytes) -> None:
         self._socket.sendall(data)
 
+    def send_some(self, data: bytes, within: float = 1.0) -> int:
+        """How many bytes of `data` the broker's side takes; 0 where it takes none for so many seconds."""
+        self._socket.settimeout(within)
+        try:
+            return self._socket.send(data)
+        except TimeoutError:
+            return 0
+        finally:
+            self._socket.settimeout(SECONDS)
+
     def read_frame(self) -> bytes:
         return self._exactly(struct.unpack(">i", self._exactly(4))[0])
 

@@ -121,3 +121,25 @@ def test_a_peer_that_does_not_read_blocks_no_other(bootstrap: str, peer: Peer, t
         for n in range(1, 4):
             assert peer.produce(topic, batch()).base_offset == n
             assert peer.fetch(topic, n).records
+
+
+def test_a_peer_that_asks_and_never_reads_is_read_no_further(embedded: Embedded) -> None:
+    bootstrap = embedded.start()
+    with Peer(bootstrap) as peer, Peer(bootstrap) as deaf:
+        assert peer.create("deaf") == 0
+        assert peer.code("deaf", batch([b"x" * 1_000_000])) == 0
+        asked = frame(fetch_request("deaf", 0, max_bytes=1 << 20)) * 1000
+        sent = flood(deaf, asked, 64 << 20)
+        assert sent < 64 << 20  # the socket's buffers and the broker's took the rest
+        assert peer.produce("deaf", batch()).base_offset == 1
+        answer = deaf.read_frame()  # and it is read again as soon as the peer reads
+        for _ in range(20):
+            assert len(deaf.read_frame()) >= len(answer)
+
+
+def flood(peer: Peer, data: bytes, most: int) -> int:
+    """Sends `data` again and again until no more is taken; answers how many bytes were."""
+    sent = 0
+    while sent < most and (taken := peer.send_some(data)):
+        sent += taken
+    return sent

@@ -7,10 +7,11 @@ import struct
 from typing import Any, Final
 
 import pytest
-from kafka.protocol.consumer import FetchRequest
+from kafka.protocol.admin import DescribeConfigsRequest, DescribeGroupsRequest
+from kafka.protocol.consumer import FetchRequest, ListOffsetsRequest, OffsetFetchRequest
 from kafka.protocol.metadata import MetadataRequest
 
-from infra.broker.wire import packed_uvarint
+from infra.broker.wire import NO_TOPIC_ID, packed_uvarint
 from tests.contract.conftest import Embedded, new_topic, quick
 from tests.contract.raw import Peer, batch, fetch_request, fresh, produce_request, sealed
 
@@ -18,6 +19,7 @@ PRODUCE: Final = (7, 8)
 FETCH: Final = (12, 11)
 MANY: Final = 10_001
 """More elements than a request may have."""
+INVALID_REQUEST: Final = 42
 
 
 def produced(peer: Peer, request: Any) -> list[list[Any]]:
@@ -165,3 +167,55 @@ def test_a_large_request_without_records_closes_the_connection(embedded: Embedde
         peer.send_bytes(struct.pack(">i", 8 << 20))
         peer.send_bytes(struct.pack(">hh", 3, 4))
         assert peer.closed()
+
+
+@quick
+def test_what_a_request_names_again_and_again_is_answered_once(peer: Peer) -> None:
+    topic, often = new_topic(peer, "often", partitions=8), 9_000
+    row = MetadataRequest.MetadataRequestTopic
+    names = [row(topic_id=NO_TOPIC_ID, name=topic)] * often
+    answer = peer.ask(MetadataRequest(topics=names, allow_auto_topic_creation=False), 12)
+    assert [(it.name, len(it.partitions)) for it in answer.topics] == [(topic, 8)]
+
+
+def test_configs_and_commits_that_are_named_again_are_answered_once(embedded: Embedded) -> None:
+    with Peer(embedded.start()) as peer:
+        assert peer.create("often") == 0
+        resource = DescribeConfigsRequest.DescribeConfigsResource
+        config = resource(resource_type=2, resource_name="often", configuration_keys=None)
+        request = DescribeConfigsRequest(
+            resources=[config] * 9, include_synonyms=False, include_documentation=False
+        )
+        assert [it.resource_name for it in peer.ask(request, 4).results] == ["often"]
+        assert len(peer.ask(DescribeGroupsRequest(groups=["g"] * 9), 5).groups) == 1
+        group = OffsetFetchRequest.OffsetFetchRequestGroup
+        groups = [group(group_id="g", topics=None)] * 9
+        commits = OffsetFetchRequest(groups=groups, require_stable=False)
+        assert [it.group_id for it in peer.ask(commits, 8).groups] == ["g"]
+
+
+@quick
+def test_a_partition_whose_offsets_are_asked_twice_is_refused(peer: Peer, topic: str) -> None:
+    peer.produce(topic, batch())
+    row = ListOffsetsRequest.ListOffsetsTopic
+    cell = row.ListOffsetsPartition(partition_index=0, current_leader_epoch=-1, timestamp=0)
+    for cells, found in (([cell], (0, 0)), ([cell, cell], (INVALID_REQUEST, -1))):
+        request = ListOffsetsRequest(
+            replica_id=-1, isolation_level=0, topics=[row(name=topic, partitions=cells)]
+        )
+        [answer] = peer.ask(request, 7).topics
+        assert {(it.error_code, it.offset) for it in answer.partitions} == {found}
+
+
+def test_topics_that_one_request_makes_let_other_clients_in(embedded: Embedded) -> None:
+    bootstrap = embedded.start()
+    row = MetadataRequest.MetadataRequestTopic
+    names = [row(topic_id=NO_TOPIC_ID, name=f"made-{n}") for n in range(300)]
+    with Peer(bootstrap) as many, Peer(bootstrap) as other:
+        made = MetadataRequest(topics=names, allow_auto_topic_creation=True)
+        number = many.send(made, 12)
+        held = [0]
+        while held[-1] < len(names):
+            held.append(len(other.ask(MetadataRequest(topics=None), 4).topics))
+        assert len({0, *held, len(names)}) > 2
+        assert len(many.receive(made, 12, number).topics) == len(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from kafka.protocol.admin import DescribeClusterResponse, DescribeLogDirsResponse
@@ -10,6 +11,7 @@ from kafka.protocol.metadata import FindCoordinatorResponse, MetadataResponse
 from infra.broker.catalogue import check_new_topic
 from infra.broker.codes import Code, Refused
 from infra.broker.handlers.missing import no_transactions
+from infra.broker.handlers.partitions import once
 from infra.broker.node import LEADER_EPOCH, NODE_ID, Broker
 from infra.broker.topic import Topic, check_name
 from infra.broker.wire import NO_TOPIC_ID, Call
@@ -26,7 +28,10 @@ async def metadata(broker: Broker, call: Call) -> Any:
     if requested is None or (call.version == 0 and not requested):
         topics = [_describe(topic) for topic in broker.catalogue.topics.values()]
     else:
-        topics = [_look_up(broker, call, row.name, row.topic_id) for row in requested]
+        topics = []
+        for row in once(requested, lambda row: (row.name, row.topic_id)):
+            topics.append(_look_up(broker, call, row.name, row.topic_id))
+            await asyncio.sleep(0)  # it may have been created: other clients go in between
     return MetadataResponse(
         throttle_time_ms=0,
         brokers=[

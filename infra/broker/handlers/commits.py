@@ -8,7 +8,7 @@ from kafka.protocol.consumer import OffsetCommitResponse, OffsetFetchResponse
 
 from infra.broker.codes import Code, Refused
 from infra.broker.commits import Commit, TopicPartition
-from infra.broker.handlers.partitions import ByPartition
+from infra.broker.handlers.partitions import ByPartition, once
 from infra.broker.node import Broker
 from infra.broker.wire import Call
 
@@ -88,7 +88,10 @@ async def fetch(broker: Broker, call: Call) -> Any:
                 topics=_rows(broker, group.group_id, group.topics, GROUP_ROW, GROUP_CELL),
                 error_code=0,
             )
-            for group in request.groups
+            # a group whose topics are not named has all of them in the answer
+            for group in once(
+                request.groups, lambda it: it.group_id if it.topics is None else id(it)
+            )
         ],
     )
 

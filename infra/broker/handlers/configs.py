@@ -12,6 +12,7 @@ from kafka.protocol.admin import (
 
 from infra.broker.codes import Code, Refused
 from infra.broker.configs import BROKER_CONFIGS, TOPIC_CONFIGS, checked_configs
+from infra.broker.handlers.partitions import once
 from infra.broker.node import NODE_ID, Broker
 from infra.broker.wire import Call
 
@@ -25,7 +26,7 @@ VALUE = RESULT.DescribeConfigsResourceResult
 async def describe(broker: Broker, call: Call) -> Any:
     """Every config of the requested resources, with its value and source."""
     results = []
-    for resource in call.request.resources:
+    for resource in once(call.request.resources, lambda it: (it.resource_type, it.resource_name)):
         error, reason, values = Code.NONE, None, []
         try:
             values = _values(broker, resource)

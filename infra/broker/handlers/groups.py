@@ -12,6 +12,7 @@ from kafka.protocol.admin import (
 
 from infra.broker.codes import Code, Refused
 from infra.broker.group import Group
+from infra.broker.handlers.partitions import once
 from infra.broker.node import Broker
 from infra.broker.wire import Call
 
@@ -44,7 +45,8 @@ async def describe(broker: Broker, call: Call) -> Any:
     return DescribeGroupsResponse(
         throttle_time_ms=0,
         groups=[
-            _described(name, broker.groups.get(name), call.version) for name in call.request.groups
+            _described(name, broker.groups.get(name), call.version)
+            for name in once(call.request.groups, str)
         ],
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import Any, Final
 
 from kafka.protocol.admin import DeleteRecordsResponse
@@ -32,9 +33,15 @@ DELETED: Final = ByPartition(
 
 
 async def list_offsets(broker: Broker, call: Call) -> Any:
-    """The first or next offset, or the first record at or after a time."""
+    """The first or next offset, or the first record at or after a time. A partition that is named twice is
+    refused, as by Kafka: a look for a time may decompress a batch."""
+    named = Counter(
+        (row.name, it.partition_index) for row in call.request.topics for it in row.partitions
+    )
 
     def answer(topic: str, requested: Any) -> dict[str, int]:
+        if named[topic, requested.partition_index] > 1:
+            raise Refused(Code.INVALID_REQUEST, "a partition is named twice")
         log = broker.catalogue.topic_by_name(topic).log(requested.partition_index)
         check_epoch(requested.current_leader_epoch)
         offset, time = _find(log, requested.timestamp)

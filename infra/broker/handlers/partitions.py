@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from infra.broker.codes import Code, Refused
+
+Row = TypeVar("Row")
+
+
+def once(rows: Iterable[Row], named: Callable[[Row], Hashable]) -> list[Row]:
+    """The first of the rows that name the same: an answer is bounded by what the broker has, however often a
+    request names it."""
+    found: dict[Hashable, Row] = {}
+    for row in rows:
+        found.setdefault(named(row), row)
+    return list(found.values())
 
 
 class ByPartition(NamedTuple):

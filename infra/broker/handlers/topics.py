@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
@@ -31,6 +32,7 @@ async def create(broker: Broker, call: Call) -> Any:
     for name, requests in _by_name(call).items():
         try:
             rows.append(_create(broker, _only(requests), call.request.validate_only))
+            await asyncio.sleep(0)  # other clients go in between
         except Refused as refused:
             rows.append(
                 CREATED(
