@@ -53,9 +53,9 @@ def test_clients_are_sent_where_the_broker_is_advertised(tmp_path: Path) -> None
         broker.stop(kill=True)
 
 
-def frame(request: Any) -> bytes:
-    """A request as it goes over the wire, in version 9."""
-    request.API_VERSION = 9
+def frame(request: Any, version: int = 9) -> bytes:
+    """A request as it goes over the wire."""
+    request.API_VERSION = version
     request.with_header(1, "suite")
     return bytes(request.encode(header=True, framed=True))
 
@@ -123,12 +123,15 @@ def test_a_peer_that_does_not_read_blocks_no_other(bootstrap: str, peer: Peer, t
             assert peer.fetch(topic, n).records
 
 
-def test_a_peer_that_asks_and_never_reads_is_read_no_further(embedded: Embedded) -> None:
+@pytest.mark.parametrize("version", [9, 12], ids=["decoded", "packed"])
+def test_a_peer_that_asks_and_never_reads_is_read_no_further(
+    embedded: Embedded, version: int
+) -> None:
     bootstrap = embedded.start()
     with Peer(bootstrap) as peer, Peer(bootstrap) as deaf:
         assert peer.create("deaf") == 0
         assert peer.code("deaf", batch([b"x" * 1_000_000])) == 0
-        asked = frame(fetch_request("deaf", 0, max_bytes=1 << 20)) * 1000
+        asked = frame(fetch_request("deaf", 0), version) * 1000
         sent = flood(deaf, asked, 64 << 20)
         assert sent < 64 << 20  # the socket's buffers and the broker's took the rest
         assert peer.produce("deaf", batch()).base_offset == 1
