@@ -96,10 +96,10 @@ def columns(rows: bytes, sizes: bytes) -> bytes:
 
 def columns_by_python(rows: bytes, sizes: bytes) -> bytes:
     size = sum(sizes)
-    ends = list(accumulate(sizes))
+    stops = list(accumulate(sizes))
     return b"".join(
-        rows[at + end - width : at + end]
-        for end, width in zip(ends, sizes, strict=True)
+        rows[at + stop - width : at + stop]
+        for stop, width in zip(stops, sizes, strict=True)
         for at in range(0, len(rows), size)
     )
 
