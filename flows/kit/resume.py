@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -43,17 +43,21 @@ def resume(
     log_end: int,
     version: int,
     keyspace: Keyspace,
+    readable: Sequence[int] = (),
 ) -> Fence:
     """The fence to start from, at offset 0 where none is stored. Waits while a rebuild holds the partition.
 
-    `log_start`, `log_end`: first offset and end of the log; `version`: of the fold.
+    `log_start`, `log_end`: first offset and end of the log; `version`: of the fold; `readable`: other
+    versions whose state the fold goes on from.
     Errors: `StateMismatch`.
     """
     until = time.monotonic() + REBUILD_WAIT_SECONDS
     bounds = log_start, log_end
     while True:
         try:
-            steps = resumed(client, flow, partition, topic, lambda: bounds, version, keyspace)
+            steps = resumed(
+                client, flow, partition, topic, lambda: bounds, version, keyspace, readable
+            )
             return next(it for it in steps if it is not None)
         except HeldByRebuild:
             if time.monotonic() > until:
@@ -69,6 +73,7 @@ def resumed(
     bounds: Callable[[], tuple[int, int]],
     version: int,
     keyspace: Keyspace,
+    readable: Sequence[int] = (),
 ) -> Iterator[Fence | None]:
     """As `resume`, in steps of some ms: yields None while there is more to do, then the fence.
 
@@ -98,7 +103,7 @@ def resumed(
     for what, current, stored in (
         ("topic id", topic.id, fence.topic_id),
         ("partition count", topic.partitions, fence.partitions),
-        ("fold version", version, fence.version),
+        ("fold version", version, version if fence.version in readable else fence.version),
     ):
         if current != stored:
             raise StateMismatch(

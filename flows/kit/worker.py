@@ -57,7 +57,9 @@ class Worker:
         partitions: Sequence[int] = (),
         reader: Reader | None = None,
         generation: int = 0,
+        readable: Sequence[int] = (),
     ) -> None:
+        """`version`: of the flow's fold; `readable`: those of the state that it goes on from, too."""
         self.settings, self.name, self.topic = settings, name, topic
         self.generation, self.keyspace = generation, settings.keyspace.in_generation(generation)
         with ExitStack() as opened:
@@ -73,7 +75,7 @@ class Worker:
                     f"topic {broker_name(settings, topic.name)} has partitions 0 to"
                     f" {info.partitions - 1}"
                 )
-            self._info, self._version = info, version
+            self._info, self._version, self._readable = info, version, readable
             self.fences: dict[int, Fence] = {}
             self._bounds: dict[int, tuple[int, int]] = {}
             self.out = TakenOut(name, self._resumed)
@@ -223,7 +225,7 @@ class Worker:
         if self.reader.until_end:
             for p, (start, end) in bounds.items():
                 where = (self.redis, self.name, p, self._info, start, end)
-                self.fences[p] = resume(*where, self._version, self.keyspace)
+                self.fences[p] = resume(*where, self._version, self.keyspace, self._readable)
         else:
             self._bounds = dict(bounds)
             self.out.start(self.partitions)
@@ -243,7 +245,7 @@ class Worker:
             return log_bounds.bounds(self.settings, topic, [partition], 0.0)[partition]
 
         where = (self.redis, self.name, partition, self._info)
-        return resumed(*where, bounds, self._version, self.keyspace)
+        return resumed(*where, bounds, self._version, self.keyspace, self._readable)
 
     def _refuse_all(self) -> None:
         """Errors: `StateMismatch` where that keeps every partition out: an operator has to mend it."""

@@ -22,7 +22,7 @@ from flows.kit.worker import Worker
 from flows.people.batch import Decoded
 from flows.people.cold import Tier
 from flows.people.encoder import CurrentRelease
-from flows.people.fold import VERSION
+from flows.people.fold import READABLE, VERSION
 from flows.people.steps import decode, new_fold
 from infra.kafka.kafka_client import ensure_topics
 from infra.log_reader import Batch
@@ -49,7 +49,9 @@ class People(Worker):
         reader: Reader | None = None,
         generation: int = 0,
     ) -> None:
-        super().__init__(settings, "people", EVENTS, VERSION, partitions, reader, generation)
+        super().__init__(
+            settings, "people", EVENTS, VERSION, partitions, reader, generation, READABLE
+        )
         self.metrics.process.set("freshet_people_numpy_features", features_by_numpy())
         read = partial(redis_client.mget, self.redis)
         self._fold = new_fold(settings, {}, read, self.keyspace)

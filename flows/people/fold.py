@@ -45,7 +45,7 @@ from schemas.keys import Keyspace
 from schemas.state import facts
 from schemas.state.fences import Fence
 from schemas.state.write import StreamEntry, Write
-from schemas.version import Upgrades
+from schemas.version import Upgrades, readable
 
 VERSION: Final = 6
 """Of this fold: a change of what it stores needs a new version."""
@@ -53,6 +53,12 @@ UPGRADES: Final[Upgrades[dict[bytes, bytes]]] = {5: with_impressions_by_time}
 """Keys and values of a partition as an earlier version stored them -> as this version stores them
 (`schemas.version`; records with a version of their own are upgraded before). Empty: the log is folded
 again."""
+_READ_AS_STORED: Final = {5}
+"""Of those, the versions whose values are read as they lie, each stored anew when it changes."""
+READABLE: Final = tuple(
+    it for it in readable(VERSION, UPGRADES) if it == VERSION or it in _READ_AS_STORED
+)
+"""Versions of a stored partition that a worker goes on from, without a rebuild."""
 _DUPLICATES: Final = [
     "duplicate" if kind is Action else f"duplicate_{kind.__struct_config__.tag}"
     for kind in events.EVERY_KIND

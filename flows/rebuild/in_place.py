@@ -14,7 +14,7 @@ import redis
 
 from flows.kit.resume import StateMismatch
 from flows.offline.fold import Offline
-from flows.people.fold import VERSION
+from flows.people.fold import READABLE, VERSION
 from flows.snapshots.read import latest, load
 from infra.kafka import kafka_client
 from infra.lake.log import open_log
@@ -76,7 +76,7 @@ def _current_fence(client: Client, key: bytes, partition: int, keyspace: Keyspac
             f"people partition {partition} holds nothing: start its flow, or rebuild all"
         )
     fence = fences.decode(held)
-    if fence.version not in (VERSION, fences.HELD):
+    if fence.version not in (*READABLE, fences.HELD):
         raise StateMismatch(
             f"people partition {partition} was folded by version {fence.version}, this is {VERSION}:"
             " its facts may have another meaning now, so sums have to be rebuilt too (freshet"

@@ -266,15 +266,22 @@ def test_law_8_the_fence_knows_its_log(client: Client) -> None:
     folded(client, BUSY, [50])
 
     def start(
-        topic: TopicInfo = TOPIC, low: int = 0, high: int = 120, version: int = VERSION
+        topic: TopicInfo = TOPIC,
+        low: int = 0,
+        high: int = 120,
+        version: int = VERSION,
+        readable: tuple[int, ...] = (),
     ) -> Fence:
-        return resume(client, "people", 0, topic, low, high, version, PLAIN)
+        return resume(client, "people", 0, topic, low, high, version, PLAIN, readable)
 
     assert start().offset == 120
+    assert start(version=VERSION + 1, readable=(VERSION, VERSION + 1)).version == VERSION
     wrong: tuple[Callable[[], Fence], ...] = (
         lambda: start(TopicInfo("topic-2", 4)),
         lambda: start(TopicInfo("topic-1", 8)),
         lambda: start(version=VERSION + 1),
+        lambda: start(version=VERSION + 2, readable=(VERSION + 1, VERSION + 2)),
+        lambda: start(TopicInfo("topic-1", VERSION), readable=(4, VERSION)),
         lambda: start(high=119),
         lambda: start(low=121, high=300),
     )
