@@ -80,4 +80,9 @@ async def _follow(client: Any, redis_url: str) -> None:
     with pytest.raises(Gap):  # a row is gone
         await follower.apply(keys.changes, [fifth, sixth])
     assert (held.meta.version, served("b")) == (4, 1)
+    before = tables.ENCODER.encode({"meta": {"version": 5}, "neighbours": {1: b""}})
+    with pytest.raises(Gap):  # a roll-up of another version names no rows
+        await follower.apply(keys.changes, [((5, 0), {tables.FIELD: before})])
+    await follower.load()  # the hashes have them
+    assert (held.meta.version, served("a")) == (6, 3)
     await redis.aclose()
