@@ -8,6 +8,8 @@ enum { ACTION = 0, SERVED = 5, NOT_TAKEN = 255 };
 enum { PERSON_BYTES = 32, MAX_NAME_BYTES = 1024 };
 enum { UNKNOWN = 1, IMPORTED = 2 };
 static const int64_t MAX_TIME = 4102444800000;
+static const int64_t MAX_AMOUNT = 1LL << 53, MAX_QUANTITY = INT32_MAX;
+static const uint32_t NOT_IN_COLUMNS = UINT32_MAX;
 
 /* what a string is hashed for; 0: the entry is empty */
 enum { ITEM = 1, CATEGORY = 2 };
@@ -20,8 +22,8 @@ _Static_assert(sizeof(Entry) == ENTRY_BYTES, "an entry is a cache line");
 
 typedef struct {
     uint64_t *person, *person2, *name, *id, *item, *session, *slate;
-    int64_t *occurred, *received;
-    uint32_t *category, *person_at;
+    int64_t *occurred, *received, *amount;
+    uint32_t *category, *person_at, *currency, *quantity;
     uint8_t *kind, *action, *flags, *group;
 } Columns;
 
@@ -96,6 +98,19 @@ static inline int name_of(Text event, Text item, Text action, int minus, uint64_
     return 1;
 }
 
+/* What a line cost, as `models.records.price_of`. */
+static inline void set_price(const Columns *to, size_t i, int64_t amount, Text currency, int64_t quantity) {
+    if (amount < 0 || quantity < 0 || currency.n > 4) {
+        to->currency[i] = NOT_IN_COLUMNS;
+        return;
+    }
+    uint32_t code = 0;
+    for (size_t k = 0; k < currency.n; k++) code |= (uint32_t)currency.at[k] << 8 * k;
+    to->currency[i] = code;
+    to->amount[i] = amount < MAX_AMOUNT ? amount : MAX_AMOUNT;
+    to->quantity[i] = (uint32_t)(quantity < MAX_QUANTITY ? quantity : MAX_QUANTITY);
+}
+
 static int take_scale(Cursor *c) {
     return TAKE(c, "{\"min\":") && take_number(c) && TAKE(c, ",\"max\":") && take_number(c)
         && (!TAKE(c, ",\"middle\":") || take_number(c)) && TAKE(c, "}");
@@ -116,8 +131,8 @@ static int take_source(Cursor *c, int *imported) {
 
 static int take_action(Cursor c, int64_t timestamp, const Tables *t, const Columns *to, size_t i) {
     const uint8_t *value = c.at;
-    Text event, person, item, action, text, category = {0}, session = {0}, slate = {0}, group = {0};
-    int64_t occurred, received, integer;
+    Text event, person, item, action, category = {0}, session = {0}, slate = {0}, group = {0}, currency = {0};
+    int64_t occurred, received, integer, amount = 0, quantity = 1;
     int imported = 0;
     if (!TAKE(&c, "{\"kind\":\"action\",\"event_id\":\"") || !take_text(&c, &event)) return 0;
     if (!TAKE(&c, ",\"person\":\"") || !take_person(&c, &person) || !is_ascii(person)) return 0;
@@ -133,9 +148,9 @@ static int take_action(Cursor c, int64_t timestamp, const Tables *t, const Colum
     if (TAKE(&c, ",\"value\":") && !take_number(&c)) return 0;
     if (TAKE(&c, ",\"scale\":") && !take_scale(&c)) return 0;
     int negative = TAKE(&c, ",\"negative\":true");
-    if (TAKE(&c, ",\"amount\":") && !take_integer(&c, &integer)) return 0;
-    if (TAKE(&c, ",\"currency\":\"") && !take_text(&c, &text)) return 0;
-    if (TAKE(&c, ",\"quantity\":") && !take_integer(&c, &integer)) return 0;
+    if (TAKE(&c, ",\"amount\":") && !take_integer(&c, &amount)) return 0;
+    if (TAKE(&c, ",\"currency\":\"") && !take_text(&c, &currency)) return 0;
+    if (TAKE(&c, ",\"quantity\":") && !take_integer(&c, &quantity)) return 0;
     if (TAKE(&c, ",\"dwell_ms\":") && !take_integer(&c, &integer)) return 0;
     (void)TAKE(&c, ",\"clamped\":true"); /* a context before it is msgspec's */
     if (TAKE(&c, ",\"group\":\"") && !take_text(&c, &group)) return 0;
@@ -158,6 +173,7 @@ static int take_action(Cursor c, int64_t timestamp, const Tables *t, const Colum
     to->action[i] = t->codes[code + (negative ? t->n : 0)];
     to->flags[i] = (uint8_t)((known ? 0 : UNKNOWN) | (imported ? IMPORTED : 0));
     to->group[i] = group.n > 0;
+    set_price(to, i, amount, currency, quantity);
     to->kind[i] = ACTION;
     return 1;
 }
@@ -202,7 +218,7 @@ static int take_served(Cursor c, const Columns *to, size_t i) {
     return 1;
 }
 
-/* `data`: n values one after the other, of `sizes` bytes. `wide` (9, n), `middle` (2, n), `small` (4, n): the
+/* `data`: n values one after the other, of `sizes` bytes. `wide` (10, n), `middle` (4, n), `small` (4, n): the
  * columns, zeros, in the order of `Columns`. `names`, `codes`: of `actions` actions (`Tables`). `remembered`:
  * mask + 1 entries of 64 bytes, zeros at first, or NULL. Answers how many were not taken: their kind is 255,
  * the rest of their rows 0. */
@@ -213,7 +229,8 @@ KERNEL size_t records_decode(const uint8_t *data, const int64_t *sizes, const in
     const Tables tables = {names, codes, actions, minus, (Entry *)(void *)remembered, mask};
     const Columns to = {
         wide, wide + n, wide + 2 * n, wide + 3 * n, wide + 4 * n, wide + 5 * n, wide + 6 * n,
-        (int64_t *)(wide + 7 * n), (int64_t *)(wide + 8 * n), middle, middle + n,
+        (int64_t *)(wide + 7 * n), (int64_t *)(wide + 8 * n), (int64_t *)(wide + 9 * n),
+        middle, middle + n, middle + 2 * n, middle + 3 * n,
         small, small + n, small + 2 * n, small + 3 * n,
     };
     size_t rest = 0;

@@ -22,7 +22,7 @@ from schemas.actions import CLIENT_ACTIONS, CODE, NEGATIVE
 from schemas.alphabet import Millis
 from schemas.events import EVERY_KIND, Action, Event
 from schemas.identity import category_hash, item_hash
-from schemas.state.facts import IMPORTED, UNKNOWN
+from schemas.state.facts import IMPORTED, UNKNOWN, currency_code
 
 UNDECODED: Final = 255
 """The kind of a record that does not decode."""
@@ -31,6 +31,12 @@ KIND: Final = {kind: code for code, kind in enumerate(EVERY_KIND)}
 ACTION: Final = KIND[Action]
 SECOND_SEED: Final = 1
 """Of `person2`."""
+MAX_AMOUNT: Final = 2**53
+"""Minor units of one purchase; more counts as so many."""
+MAX_QUANTITY: Final = 2**31 - 1
+NOT_IN_COLUMNS: Final = 2**32 - 1
+"""The currency of an action whose price does not fit the columns: its event says it."""
+_CURRENCY_BYTES: Final = 4
 ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What a record that does not decode raises."""
 _xxh = xxhash.xxh3_64_intdigest
@@ -47,7 +53,7 @@ class RecordColumns:
     Of actions, and 0 elsewhere: `item` and `category` (`schemas.identity`); `session` and `slate`: XXH3 of
     the id, 0 for none (of a session at least 1); `occurred` and `received` in ms, at most `timestamp`;
     `action`: its code; `flags`: bits `UNKNOWN` and `IMPORTED` of `schemas.state.facts`; `group`: 1 where the
-    item has a group.
+    item has a group; `amount`, `currency` and `quantity`: `price_of`.
     """
 
     __slots__ = (
@@ -58,7 +64,9 @@ class RecordColumns:
             "_small",
             "_wide",
             "action",
+            "amount",
             "category",
+            "currency",
             "flags",
             "group",
         ),
@@ -70,6 +78,7 @@ class RecordColumns:
             "occurred",
             "person",
             "person2",
+            "quantity",
             "received",
             "session",
             "slate",
@@ -85,7 +94,10 @@ class RecordColumns:
     slate: U64
     occurred: I64
     received: I64
+    amount: I64
     category: NDArray[np.uint32]
+    currency: NDArray[np.uint32]
+    quantity: NDArray[np.uint32]
     kind: NDArray[np.uint8]
     action: NDArray[np.uint8]
     flags: NDArray[np.uint8]
@@ -100,8 +112,8 @@ class RecordColumns:
         self.timestamp: I64 = np.array(timestamps, np.int64)
         self._events: dict[int, Event] = {}
         # the kernel takes the columns as these arrays
-        self._wide = np.zeros((9, n), np.uint64)
-        self._middle = np.zeros((2, n), np.uint32)
+        self._wide = np.zeros((10, n), np.uint64)
+        self._middle = np.zeros((4, n), np.uint32)
         self._small = np.zeros((4, n), np.uint8)
         (
             self.person,
@@ -113,9 +125,11 @@ class RecordColumns:
             self.slate,
             occurred,
             received,
+            amount,
         ) = self._wide
         self.occurred, self.received = occurred.view(np.int64), received.view(np.int64)
-        self.category, self._person_at = self._middle
+        self.amount = amount.view(np.int64)
+        self.category, self._person_at, self.currency, self.quantity = self._middle
         self.kind, self.action, self.flags, self.group = self._small
 
     def __len__(self) -> int:
@@ -137,6 +151,14 @@ class RecordColumns:
         if at and value is not None:
             return value[at : at + 32].decode()
         return self.event(i).person
+
+    def people(self, which: I64) -> list[str]:
+        """(k,) the pseudonyms in the records at the indices `which`. Errors: as `event`'s."""
+        values, places = self.values, self._person_at[which].tolist()
+        return [
+            value[at : at + 32].decode() if at and (value := values[i]) else self.event(i).person
+            for i, at in zip(which.tolist(), places, strict=True)
+        ]
 
     def take(self, which: Any) -> RecordColumns:
         """The records under the mask, or at the ascending indices, `which`."""
@@ -262,3 +284,13 @@ def _fill_action(columns: RecordColumns, i: int, e: Action) -> None:
     imported = e.source is not None and e.source.mode == "import"
     columns.flags[i] = (0 if e.known else UNKNOWN) | (IMPORTED if imported else 0)
     columns.group[i] = e.group != ""
+    columns.amount[i], columns.currency[i], columns.quantity[i] = price_of(e)
+
+
+def price_of(e: Action) -> tuple[int, int, int]:
+    """What the line of an action cost, as its columns have it: amount, in minor units, code of the currency
+    (`schemas.state.facts.currency_code`, 0: none) and quantity, none above its bound. Where they do not fit
+    (an amount below 0): 0, `NOT_IN_COLUMNS`, 0."""
+    if e.amount < 0 or e.quantity < 0 or len(e.currency.encode()) > _CURRENCY_BYTES:
+        return 0, NOT_IN_COLUMNS, 0
+    return min(e.amount, MAX_AMOUNT), currency_code(e.currency), min(e.quantity, MAX_QUANTITY)

@@ -98,6 +98,10 @@ class Accounts(dict[str, Held]):
         new: dict[str, None] = {}
         unseen: dict[str, None] = {}
         for _, event in records:
+            if isinstance(event, tuple):
+                if event[2] not in self:
+                    new[event[2]] = None
+                continue
             person = event.person
             held = self.get(person)
             if held is None:

@@ -188,7 +188,8 @@ class PeopleFold:
                 span = dropped.spans[n]
                 rows = span.start + np.flatnonzero(again[span.start : span.stop])
                 it.span.repeated = dropped.at(rows)
-            it.outcomes = outcome_records(read.batch, it.span, chosen)
+        found = outcome_records(read.batch, chosen)
+        for it, it.outcomes in zip(read.spans, found, strict=True):
             if read.batch.indexes is not None:
                 it.effects.indexes = _indexes(read.batch, it.span, chosen)
             if it.outcomes:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import xxhash
 
 from flows.people import transfer
 from flows.people.batch import Effects, Hashes
-from flows.people.outcome_records import WITHOUT_SLATE
+from flows.people.outcome_records import WITHOUT_SLATE, Short
 from models.dedupe import IDENTITY_BITS, action_identity
 from models.outcomes import join, likes, purchases, reversibles
-from models.outcomes.effects import Effect, Payment, payment
+from models.outcomes.effects import Effect, payment
 from models.outcomes.join import STATE_BY_ACTION
 from models.outcomes.open_slates import Account, Outcome, Reversible
 from models.outcomes.purchases import LIKE, PURCHASE
 from models.outcomes.touched import Reach
+from models.records import MAX_AMOUNT, MAX_QUANTITY
 from schemas.actions import TAKES_BACK, code_of
 from schemas.events import Action, Merge, MergedOutcome, MergedReversal
 from schemas.state.facts import currency_code
 
-MAX_AMOUNT: Final = 2**53
-"""Minor units of one purchase; more counts as so many."""
-MAX_QUANTITY: Final = 2**31 - 1
 _xxh = xxhash.xxh3_64_intdigest
 
 
@@ -41,32 +37,6 @@ class Actions:
             return purchases.take_back(account, self._items[event.item_id], TAKES_BACK[code])
         held = self._reversible(event, counted)
         return purchases.purchase(account, held, _slate(event), event.received_at, self._reach)
-
-    def hold(
-        self, account: Account, offset: int, event: Action, effects: Effects, unique_since: int
-    ) -> bytes:
-        """Adds a purchase that names no slate to an account that has no slots, and gives its row: all that
-        `fold` does there, but for its `payments`; most are of this kind. b"": `fold` has more to do. In
-        place. `unique_since`: no record that came twice occurred from then on, s."""
-        if account.touched or account.links is not None or event.negative:
-            return b""
-        at = event.occurred_at // 1000
-        row = reversibles.pack(
-            self._items[event.item_id],
-            effects.identity[offset],
-            at,
-            PURCHASE,
-            offset in effects.counted,
-            event.received_at // 1000,
-            currency_code(event.currency) if event.currency else 0,
-            event.amount if event.amount < MAX_AMOUNT else MAX_AMOUNT,
-            event.quantity if event.quantity < MAX_QUANTITY else MAX_QUANTITY,
-        )
-        return row if reversibles.append(account, row, at, unique_since) else b""
-
-    def payments(self, event: Action) -> list[Payment]:
-        """What `fold` of a purchase pays."""
-        return payment(self._reversible(event, counted=True))
 
     def like(self, event: Action, counted: bool) -> bytes:
         """The row of a like. `counted`: it made a fact."""
@@ -137,6 +107,18 @@ class Actions:
             currency_code(event.currency) if event.currency else 0,
             min(event.quantity, MAX_QUANTITY),
         )
+
+
+def hold(account: Account, record: Short, unique_since: int, *, counted: bool) -> bytes:
+    """Adds a purchase that names no slate to an account that has no slots, and gives its row: all that
+    `Actions.fold` does there, but for its payment; most are of this kind. b"": `fold` has more to do. In
+    place. `counted`: it made a fact; `unique_since`: no record that came twice occurred from then on, s."""
+    if account.touched or account.links is not None:
+        return b""
+    *_, at, row, _ = record
+    if not counted:
+        row = reversibles.uncounted(row)
+    return row if reversibles.append(account, row, at, unique_since) else b""
 
 
 def take_back(offset: int, person: str, effect: Effect, effects: Effects) -> None:

@@ -68,6 +68,11 @@ class BatchFacts:
         if paid:
             self._money += [_MONEY_ROW.pack(self.delta(offset), *each) for each in paid]
 
+    def pay_once(self, offset: int, item: int, currency: int, amount: int, quantity: int) -> None:
+        """Adds the payment of one purchase that names a currency."""
+        row = _MONEY_ROW.pack(offset - self._first, item, currency, amount, quantity, 1)
+        self._money.append(row)
+
     def facts(self) -> OutcomeFacts:
         found = zip(_SECTIONS, (self._arms, self._moments, self._money), strict=True)
         return {

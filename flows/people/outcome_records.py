@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from itertools import repeat
+from typing import Any, Final
 
 import numpy as np
 
 from flows.people import transfer
 from flows.people.batch import PURCHASED, Decoded, Span
-from models.arrays import Mask
+from models.arrays import I64, Mask
+from models.outcomes import likes, reversibles
 from models.outcomes.join import STATE_BY_ACTION
-from models.records import ACTION, KIND, RecordColumns
+from models.outcomes.purchases import LIKE
+from models.records import ACTION, KIND, NOT_IN_COLUMNS, RecordColumns
 from schemas import events
 from schemas.actions import ACTIONS, CODE, NEGATIVE
 from schemas.events import Action, Link, Linking, Merge, Served, Unlink
@@ -30,8 +34,13 @@ _CODE_NAMES: Final = [
 _ALONE: Final = np.isin(_CODE_NAMES, list(WITHOUT_SLATE))
 _WITH_SLATE: Final = np.isin(_CODE_NAMES, list(STATE_BY_ACTION))
 """By code, whether an action concerns outcomes without a slate, and with one."""
-OutcomeRecords = list[tuple[int, Record]]
-"""(offset, event) in log order: slates served, actions on them, purchases and likes and what takes them
+Price = tuple[int, int, int]
+"""Currency, amount, quantity (`models.records.price_of`)."""
+Short = tuple[RecordColumns, int, str, int, int, bytes, Price | None]
+"""A purchase that names no slate, or a like: where its event is (columns and row), person, item, when it
+occurred (s), its row in the person's string if it counted, price (None: a like). Most need no event."""
+OutcomeRecords = list[tuple[int, Record | Short]]
+"""(offset, record) in log order: slates served, actions on them, purchases and likes and what takes them
 back, and records that link ids."""
 
 
@@ -49,16 +58,62 @@ def repeated(columns: RecordColumns) -> Mask:
     return bought
 
 
-def outcome_records(batch: Decoded, span: Span, chosen: Mask) -> OutcomeRecords:
-    """The span's records under `chosen` (n,), and its `repeated` ones."""
-    columns, offsets = batch.columns, batch.offsets
-    at = span.start + np.flatnonzero(chosen[span.start : span.stop])
-    made = zip(offsets[at].tolist(), map(columns.event, at.tolist()), strict=True)
-    found: list[tuple[int, events.Event]] = [it for it in made if _concerns(it[1])]
+def outcome_records(batch: Decoded, chosen: Mask) -> list[OutcomeRecords]:
+    """Of each span the records under `chosen` (n,), and its `repeated` ones."""
+    columns, at = batch.columns, np.flatnonzero(chosen)
+    found, rows = short_records(columns, at), at.tolist()
+    for n, short in enumerate(found):
+        if short is None and _concerns(event := columns.event(rows[n])):
+            found[n] = event
+    made = list(zip(batch.offsets[at].tolist(), found, strict=True))
+    stops = np.searchsorted(at, [span.stop for span in batch.spans]).tolist()
+    return [
+        _of_span(span, made[start:stop])
+        for span, start, stop in zip(batch.spans, [0, *stops], stops, strict=False)
+    ]
+
+
+def _of_span(span: Span, made: list[tuple[int, Any]]) -> OutcomeRecords:
+    found = [it for it in made if it[1] is not None]
     if span.repeated:
         again = [(offset, event) for offset, _, event in span.repeated]
         found = sorted([*found, *again], key=lambda it: it[0])
-    return found  # type: ignore[return-value]
+    return found
+
+
+def short_records(columns: RecordColumns, at: I64) -> list[Any]:
+    """(k,) of the records at the rows `at`: those that are `Short`; None for the others."""
+    found: list[Short | None] = [None] * len(at)
+    action = columns.action[at]
+    bought = (action == PURCHASED) & (columns.slate[at] == 0)
+    bought &= columns.currency[at] != NOT_IN_COLUMNS
+    for which, made in ((bought, _purchases), (action == LIKE, _likes)):
+        if len(places := np.flatnonzero(which)):
+            for place, short in zip(places.tolist(), made(columns, at[places]), strict=True):
+                found[place] = short
+    return found
+
+
+def _purchases(columns: RecordColumns, at: I64) -> Iterator[Short]:
+    item, second = _items_and_seconds(columns, at)
+    identity = np.maximum(columns.name[at].astype(np.uint32), 1).tolist()
+    received = (columns.received[at] // 1000).tolist()
+    of_price = columns.currency, columns.amount, columns.quantity
+    price: list[Any] = list(zip(*(it[at].tolist() for it in of_price), strict=True))
+    packed = reversibles.pending_rows(item, identity, second, PURCHASED, received, price)
+    people, rows = columns.people(at), at.tolist()
+    return zip(repeat(columns), rows, people, item, second, packed, price)
+
+
+def _likes(columns: RecordColumns, at: I64) -> Iterator[Short]:
+    item, second = _items_and_seconds(columns, at)
+    packed = map(likes.row, item, second, repeat(True))
+    people, rows = columns.people(at), at.tolist()
+    return zip(repeat(columns), rows, people, item, second, packed, repeat(None))
+
+
+def _items_and_seconds(columns: RecordColumns, at: I64) -> tuple[list[int], list[int]]:
+    return columns.item[at].tolist(), (columns.occurred[at] // 1000).tolist()
 
 
 def _concerns(event: events.Event) -> bool:

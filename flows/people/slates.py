@@ -12,12 +12,13 @@ import xxhash
 from flows.people import transfer
 from flows.people.accounts import Accounts, Held
 from flows.people.batch import Effects, Hashes, Span
-from flows.people.outcome_actions import Actions, take_back
+from flows.people.outcome_actions import Actions, hold, take_back
 from flows.people.outcome_facts import BatchFacts, OutcomeFacts
 from flows.people.outcome_records import (
     SLATE_EVENTS,
     OutcomeRecords,
     Record,
+    Short,
     changes_impressions,
 )
 from flows.people.rows import Fetch
@@ -90,20 +91,23 @@ class Slates:
         changed: dict[str, tuple[bytes, bytes]] = {}
         """Person -> their purchases and likes before this batch."""
         viewers: dict[str, None] = {}
-        for offset, event in records:
-            person = event.person
-            held = self._people[person]
+        for offset, record in records:
+            if isinstance(record, tuple):
+                columns, row, person, *_ = record
+                held = self._people[person]
+                write = None if person in changed else effects.write
+                if self._append(held, offset, record, effects, unique_since, write, batch_facts):
+                    continue
+                event: Record = columns.event(row)  # type: ignore[assignment]
+            else:
+                event = record
+                person = event.person
+                held = self._people[person]
             if held.stored is not None and self._in_place(offset, event, held, batch_facts):
                 changed.setdefault(person, (held.account.reversibles, held.account.likes))
                 if type(event) is Served:
                     viewers[person] = None
                 continue
-            if type(event) is Action:
-                write = None if person in changed else effects.write
-                if self._append(held, offset, event, effects, unique_since, write):
-                    if event.currency and event.action == "purchase":
-                        batch_facts.pay(offset, self._actions.payments(event))
-                    continue
             account = held.decoded()
             if isinstance(event, Unlink):
                 if not self._unlink(account, event, effects):
@@ -125,29 +129,36 @@ class Slates:
         self,
         held: Held,
         offset: int,
-        event: Action,
+        record: Short,
         effects: Effects,
         unique_since: int,
         write: Write | None,
+        batch_facts: BatchFacts,
     ) -> bool:
-        """The short way of likes, and of most purchases: appends one to the person's string. False: `_fold`
-        has to do it. `write`: None where the string is written after the batch."""
-        account = held.account
-        if event.action == "purchase" and not event.slate_id:
-            if held.stored and stored_join.may_convert(held.stored, self._items[event.item_id]):
+        """The short way: appends a purchase or like to the person's string. False: `_fold` has to do it.
+        `write`: None where the string is written after the batch."""
+        _, _, person, item, _, row, price = record
+        account, counted = held.account, offset in effects.counted
+        if price is not None:
+            if held.stored and stored_join.may_convert(held.stored, item):
                 return False
-            row = self._actions.hold(account, offset, event, effects, unique_since)
-            if row and write is not None:
-                key = self._people.rows_prefix + event.person.encode()
+            row = hold(account, record, unique_since, counted=counted)
+            if not row:
+                return False
+            if write is not None:
+                key = self._people.rows_prefix + person.encode()
                 write.append_to(key, account.reversibles, row)
-            return bool(row)
-        if event.action != "like" or _is_linked(account):
+            if price[0]:
+                batch_facts.pay_once(offset, item, *price)
+            return True
+        if _is_linked(account):
             return False
         if offset not in effects.copies:
-            row = self._actions.like(event, offset in effects.counted)
+            if not counted:
+                row = likes.uncounted(row)
             appended = likes.hold(account, row)
             if write is not None:
-                key = self._people.likes_prefix + event.person.encode()
+                key = self._people.likes_prefix + person.encode()
                 if appended:
                     write.append_to(key, account.likes, row)
                 else:

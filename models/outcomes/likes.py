@@ -25,6 +25,11 @@ def row(item: int, at: int, counted: bool) -> bytes:
     return _ROW.pack(item & _ITEM_BITS | counted, at)
 
 
+def uncounted(row: bytes) -> bytes:
+    """The row of a like that counted, as of one that did not."""
+    return bytes((row[0] & ~1,)) + row[1:]
+
+
 def rows(stored: bytes) -> list[Row]:
     """The rows of a string, in its order. Errors: ValueError where it is none."""
     if len(stored) % SIZE:

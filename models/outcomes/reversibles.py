@@ -28,6 +28,28 @@ _NAME: Final = Struct("<QI")
 """Item, identity: no two rows have the same."""
 _COUNTED, _CONVERTED, _TAKEN_BACK = 1, 2, 4
 pack: Final = _ROW.pack
+_FLAGS_AT: Final = Struct("<QIIB").size
+
+
+def pending_rows(
+    items: Iterable[int],
+    identities: Iterable[int],
+    at: Iterable[int],
+    action: int,
+    received: Iterable[int],
+    prices: Iterable[tuple[int, int, int]],
+) -> Iterator[bytes]:
+    """The rows of purchases that counted, name no slate and found no slot. `at`, `received`: s; `prices`:
+    (currency, amount, quantity) of each."""
+    columns = zip(items, identities, at, received, prices, strict=True)
+    for item, identity, second, pending, price in columns:
+        yield pack(item, identity, second, action, _COUNTED, pending, *price)
+
+
+def uncounted(row: bytes) -> bytes:
+    """The row of a purchase that counted, as of one that did not."""
+    flags = row[_FLAGS_AT] & ~_COUNTED
+    return row[:_FLAGS_AT] + bytes((flags,)) + row[_FLAGS_AT + 1 :]
 
 
 def row(new: Reversible) -> bytes:

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.people.batch import Effects, Hashes
-from flows.people.outcome_actions import Actions
-from models.dedupe import identities
+from flows.people.batch import Hashes
+from flows.people.outcome_actions import Actions, hold
+from flows.people.outcome_records import short_records
 from models.outcomes import likes, reversibles
+from models.outcomes.effects import Payment
 from models.outcomes.join import REACH
 from models.outcomes.likes import MAX_LIKES
 from models.outcomes.open_slates import Account, Conversion, Reversible, decode, encode
 from models.outcomes.reversibles import MAX_REVERSIBLES
+from models.records import of_events
 from models.reference import plain
-from schemas import events
-from schemas.keys import PLAIN
-from schemas.state.fences import Fence
-from schemas.state.write import Write
+from schemas.state.facts import currency_code
 from tests.laws.world import T0, action
 
 SLOT = Conversion("", 7, 1, explored=False, state=4, units=(0,))
@@ -93,15 +93,40 @@ def test_the_short_way_of_a_purchase_without_a_slate_is_the_whole_one(
     for n, (item, at, paid) in enumerate(drawn):
         money: dict[str, Any] = {"amount": 100 * n, "currency": "EUR"} if paid else {}
         event = action(at, item=f"i{item}", what="purchase", event_id=f"e{n % 9}", **money)
-        effects = collected(n, event)
-        effects.counted.update([n] if n % 2 else [])
-        found = actions.fold(whole, event, n in effects.counted)
-        if actions.hold(short, n, event, effects, 2 * T0):
-            assert actions.payments(event) == found.money
+        found = actions.fold(whole, event, n % 2 == 1)
+        (record,) = short_records(of_events([event], [at]), np.arange(1))
+        if hold(short, record, 2 * T0, counted=n % 2 == 1):
+            payment = Payment(plain.item(f"i{item}"), currency_code("EUR"), 100 * n, 1, 1)
+            assert found.money == ([payment] if paid else [])
+            assert record[-1] == (payment[1:4] if paid else (0, 0, 1))
             assert not found.again
         else:
-            actions.fold(short, event, n in effects.counted)
+            actions.fold(short, event, n % 2 == 1)
         assert short == whole
+
+
+PURCHASE = {"what": "purchase", "slate_id": "", "amount": 5, "currency": "EUR"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "short"),
+    [
+        ({}, True),
+        ({"what": "like", "slate_id": "s"}, True),
+        ({"amount": 2**60, "quantity": 2**40}, True),
+        ({"currency": "", "amount": 0}, True),
+        ({"slate_id": "s"}, False),
+        ({"negative": True}, False),
+        ({"amount": -1}, False),
+        ({"quantity": -1}, False),
+        ({"what": "unlike"}, False),
+        ({"what": "view"}, False),
+    ],
+)
+def test_which_records_go_the_short_way(fields: dict[str, Any], short: bool) -> None:
+    event = action(1_000, **{**PURCHASE, **fields})
+    (record,) = short_records(of_events([event], [1_000]), np.arange(1))
+    assert (record is not None) == short
 
 
 @given(
@@ -134,8 +159,3 @@ def test_the_oldest_likes_make_room_and_a_copy_leaves_one() -> None:
     assert [at for _, at in likes.rows(rest)] == kept[1:]
     bounded = likes.bounded(account.likes, kept[0] + 1)
     assert {at for _, at in likes.rows(bounded)} == {kept[0], kept[0] + 1}
-
-
-def collected(n: int, event: events.Action) -> Effects:
-    write = Write("people", 0, n, Fence("t", 1, n + 1, T0, 4), PLAIN)
-    return Effects(write, np.array([n]), identities([event])[0])

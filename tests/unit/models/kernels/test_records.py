@@ -13,7 +13,7 @@ from schemas.actions import CODE
 from schemas.alphabet import Pseudonym
 from schemas.events import Action, Preferences, Source
 from schemas.identity import category_hash, item_hash
-from schemas.state.facts import IMPORTED, UNKNOWN
+from schemas.state.facts import IMPORTED, UNKNOWN, currency_code
 
 PERSON: Final = Pseudonym("0123456789abcdef" * 2)
 
@@ -30,6 +30,9 @@ def test_columns_of_four_records() -> None:
         session_id="s",
         slate_id="l",
         negative=True,
+        amount=2**60,
+        currency="EUR",
+        quantity=2,
         group="films",
         source=Source(mode="import"),
     )
@@ -53,6 +56,9 @@ def test_columns_of_four_records() -> None:
         "action": CODE["refund"],
         "flags": UNKNOWN | IMPORTED,
         "group": 1,
+        "amount": records.MAX_AMOUNT,
+        "currency": currency_code("EUR"),
+        "quantity": 2,
     }
     assert {name: getattr(found, name).tolist() for name in first} == {
         name: [value, 0, 0, 0] for name, value in first.items()

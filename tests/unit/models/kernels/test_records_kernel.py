@@ -128,6 +128,7 @@ def assert_equal(found: RecordColumns, wanted: RecordColumns) -> None:
             assert getattr(found, name).tolist() == getattr(wanted, name).tolist(), name
     for i in np.flatnonzero(wanted.kind != records.UNDECODED).tolist():
         assert found.person_text(i) == wanted.event(i).person
+        assert found.people(np.array([i])) == [wanted.event(i).person]
         assert found.event(i) == wanted.event(i)
 
 
