@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 import redis
 
 from infra.log_reader import Batch
-from infra.store import redis_client
 from infra.store.redis_client import Client
 from schemas.dead_letters import DeadLetter
 from schemas.keys import Keyspace
@@ -29,16 +29,10 @@ POLL_SECONDS: Final = 0.5
 
 
 class Poison:
-    """The streaks of one worker's partitions. Errors of the constructor: Redis's."""
+    """The streaks of one worker's partitions, of none before it begins."""
 
     def __init__(
-        self,
-        client: Client,
-        flow: str,
-        topic: str,
-        fences: Mapping[int, Fence],
-        limit: int,
-        keyspace: Keyspace,
+        self, client: Client, flow: str, topic: str, limit: int, keyspace: Keyspace
     ) -> None:
         self._redis, self._flow, self._topic, self._limit = client, flow, topic, limit
         self._keyspace = keyspace
@@ -49,17 +43,15 @@ class Poison:
         self._accepted: dict[int, int] = {}
         self.paused = set[int]()
         self._polled_at = 0.0
-        self.begin(fences)
 
-    def begin(self, fences: Mapping[int, Fence]) -> None:
-        """Reads what is stored of these partitions, which start at their fences. Errors: Redis's."""
-        self._offsets |= {p: fence.offset for p, fence in fences.items()}
-        self._bad |= {p: set() for p in fences}
-        self._streak |= self._stored_streaks(list(fences))
-        self._accepted |= self._accepted_offsets(list(fences))
-        for p in fences:
-            self.paused.discard(p)
-            self.pauses(p)
+    def begin(self, partition: int, fence: Fence) -> None:
+        """Reads what is stored of a partition, which starts at its fence. Errors: ValueError where that
+        cannot be read, Redis's."""
+        self._offsets[partition], self._bad[partition] = fence.offset, set()
+        self._streak[partition] = self._number(self._keyspace.poison(self._flow, partition))
+        self._accepted[partition] = self._accepted_offset(partition)
+        self.paused.discard(partition)
+        self.pauses(partition)
 
     def forget(self, partition: int) -> None:
         """What the batches since the fence held is no longer so, until `begin`."""
@@ -104,10 +96,10 @@ class Poison:
         if not self.paused or now - self._polled_at < POLL_SECONDS:
             return []
         self._polled_at = now
-        try:
-            self._accepted |= self._accepted_offsets(sorted(self.paused))
-        except redis.RedisError:
-            return []  # they stay paused; a partition that is not paused fails by itself
+        for p in sorted(self.paused):
+            # what cannot be read leaves it paused; a partition that is not paused fails by itself
+            with suppress(redis.RedisError, ValueError):
+                self._accepted[p] = self._accepted_offset(p)
         resumed = [p for p in sorted(self.paused) if not self._is_paused(p)]
         self.paused -= set(resumed)
         for p in resumed:
@@ -117,16 +109,14 @@ class Poison:
     def _is_paused(self, p: int) -> bool:
         return poison.paused(self._streak[p], self._offsets[p], self._accepted[p], self._limit)
 
-    def _stored_streaks(self, partitions: list[int]) -> dict[int, int]:
-        names = [self._keyspace.poison(self._flow, p) for p in partitions]
-        held = redis_client.mget(self._redis, names)
-        return dict(zip(partitions, map(poison.number, held), strict=True))
+    def _accepted_offset(self, partition: int) -> int:
+        return self._number(self._keyspace.accepted(self._flow, partition))
 
-    def _accepted_offsets(self, partitions: list[int]) -> dict[int, int]:
-        held = redis_client.mget(
-            self._redis, [self._keyspace.accepted(self._flow, p) for p in partitions]
-        )
-        return dict(zip(partitions, map(poison.number, held), strict=True))
+    def _number(self, key: bytes) -> int:
+        try:
+            return poison.number(self._redis.get(key))
+        except ValueError:
+            raise ValueError(f"{key.decode()} in Redis is no number") from None
 
     def _log_paused(self, p: int) -> None:
         log.error(

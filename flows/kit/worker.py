@@ -79,10 +79,10 @@ class Worker:
             self.fences: dict[int, Fence] = {}
             self._bounds: dict[int, tuple[int, int]] = {}
             self.out = TakenOut(name, self._resumed)
+            limit = settings.poison_limit
+            self._poison = Poison(self.redis, name, topic.name, limit, self.keyspace)
             self._start()
             self.reader.assign({p: fence.offset for p, fence in self.fences.items()})
-            limit = settings.poison_limit
-            self._poison = Poison(self.redis, name, topic.name, self.fences, limit, self.keyspace)
             for p in self._poison.paused:
                 self.reader.pause(p)
             self.reader.before_poll = self._before_poll
@@ -226,6 +226,7 @@ class Worker:
             for p, (start, end) in bounds.items():
                 where = (self.redis, self.name, p, self._info, start, end)
                 self.fences[p] = resume(*where, self._version, self.keyspace, self._readable)
+                self._poison.begin(p, self.fences[p])
         else:
             self._bounds = dict(bounds)
             self.out.start(self.partitions)
@@ -245,7 +246,10 @@ class Worker:
             return log_bounds.bounds(self.settings, topic, [partition], 0.0)[partition]
 
         where = (self.redis, self.name, partition, self._info)
-        return resumed(*where, bounds, self._version, self.keyspace, self._readable)
+        for fence in resumed(*where, bounds, self._version, self.keyspace, self._readable):
+            if fence is not None:
+                self._poison.begin(partition, fence)
+            yield fence
 
     def _refuse_all(self) -> None:
         """Errors: `StateMismatch` where that keeps every partition out: an operator has to mend it."""
@@ -265,7 +269,6 @@ class Worker:
     def _go_on(self, partition: int, fence: Fence) -> None:
         """Starts the partition again, where it was out."""
         self.fences[partition] = fence
-        self._poison.begin({partition: fence})
         with self.taking_out(partition):
             self.begin(partition, fence)
             self.reader.resume(partition)  # poison had paused it, maybe

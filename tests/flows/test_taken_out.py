@@ -239,5 +239,20 @@ def test_state_of_another_log_keeps_its_partition_out_and_of_all_it_ends_the_flo
         pass
 
 
+@pytest.mark.parametrize("key", [PLAIN.poison, PLAIN.accepted])
+def test_a_number_of_poison_that_cannot_be_read_takes_out_its_partition_alone(
+    settings: Settings, client: Client, key: Callable[[str, int], bytes]
+) -> None:
+    client.set(key("people", 1), b"junk")
+    send(settings, 3)
+    with opened(settings) as worker:
+        others = [3, 0] + [3] * (settings.partitions - 2)
+        run_until(worker, lambda: offsets(settings, client) == others)
+        assert "in Redis is no number" in str(worker.out.error(1))
+        client.delete(key("people", 1))
+        worker.reader.stop.clear()
+        run_until(worker, lambda: offsets(settings, client) == [3] * settings.partitions)
+
+
 def test_the_gauge_of_what_is_out_names_flow_and_partition() -> None:
     assert METRICS["freshet_flow_out"].labels == ("flow", "partition")
