@@ -136,8 +136,7 @@ class _Transaction:
                 write.fence.committed_at += 1
         sent = PackedWrites(self._writes)
         self._pipe.send(chain(sent, (_EXEC,)))
-        queued = self._pipe.replies(sum(sent.counts))
-        applied = self._pipe.replies(1)[0]
+        *queued, applied = self._pipe.replies(sum(sent.counts) + 1)
         if applied is None:
             return False
         if isinstance(applied, redis.ResponseError):

@@ -7,7 +7,15 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Final, TypeVar
 
-from infra.store.pipeline import head, in_pieces, joined, packed, pairs_in_pieces
+from infra.store.pipeline import (
+    PIECE_STRINGS,
+    head,
+    in_pieces,
+    joined,
+    joined_pairs,
+    packed,
+    pairs_in_pieces,
+)
 from schemas.state import fences
 from schemas.state.write import MAX_WHOLE_BYTES, StreamEntry, Write
 
@@ -27,6 +35,7 @@ for i, key in ipairs(KEYS) do
 end
 """.replace("MAX_WHOLE_BYTES", str(MAX_WHOLE_BYTES)).encode()
 _APPEND_ALL_SHA: Final = hashlib.sha1(APPEND_ALL, usedforsecurity=False).hexdigest().encode()
+_SCRIPT_BY_SUM: Final = joined((b"EVALSHA", _APPEND_ALL_SHA))
 
 
 class PackedWrites:
@@ -38,7 +47,7 @@ class PackedWrites:
 
     def __init__(self, writes: Sequence[Write]) -> None:
         self._writes = writes
-        self._script = (b"EVAL", APPEND_ALL)
+        self._script = joined((b"EVAL", APPEND_ALL))
         self.counts: list[int] = []
         """How many commands each write has; whole once all pieces were taken."""
 
@@ -58,7 +67,7 @@ class PackedWrites:
                     yield from in_pieces(part)
             for entry in write.entries:
                 self.counts[-1] += 1
-                yield packed(*_added(entry))
+                yield _added(entry)
             for part in _split(write.deleted):
                 yield self._head(1 + len(part)) + joined((b"DEL",))
                 yield from in_pieces(part)
@@ -67,16 +76,24 @@ class PackedWrites:
         """The values, and the fence among them."""
         fence = write.keyspace.fence(write.flow, write.partition), fences.encode(write.fence)
         for some in _split([*write.values.items(), fence]):
-            yield self._head(1 + 2 * len(some)) + joined((b"MSET",))
-            yield from pairs_in_pieces(some)
+            head = self._head(1 + 2 * len(some)) + b"$4\r\nMSET\r\n"
+            if len(some) <= PIECE_STRINGS:
+                yield head + joined_pairs(some)
+            else:
+                yield head
+                yield from pairs_in_pieces(some)
 
     def _appended(self, appends: dict[bytes, bytes]) -> Iterator[bytes]:
         for some in _split(list(appends.items())):
-            name, script = self._script
-            yield self._head(3 + 2 * len(some)) + joined((name, script, b"%d" % len(some)))
-            yield from in_pieces([key for key, _ in some])
-            yield from in_pieces([data for _, data in some])
-            self._script = (b"EVALSHA", _APPEND_ALL_SHA)
+            head = self._head(3 + 2 * len(some)) + self._script + joined((b"%d" % len(some),))
+            keys, added = [key for key, _ in some], [data for _, data in some]
+            if len(some) <= PIECE_STRINGS:
+                yield head + joined(keys) + joined(added)
+            else:
+                yield head
+                yield from in_pieces(keys)
+                yield from in_pieces(added)
+            self._script = _SCRIPT_BY_SUM
 
     def _head(self, strings: int) -> bytes:
         self.counts[-1] += 1
@@ -89,9 +106,13 @@ def _split(values: list[T]) -> Iterator[list[T]]:
         yield values[at : at + KEYS_PER_COMMAND] if len(values) > KEYS_PER_COMMAND else values
 
 
-def _added(entry: StreamEntry) -> Iterator[bytes]:
-    yield from (b"XADD", entry.key)
-    if entry.keep is not None:
-        yield from (b"MAXLEN", b"~", b"%d" % entry.keep)
-    yield entry.id
-    yield from chain.from_iterable(entry.fields.items())
+def _added(entry: StreamEntry) -> bytes:
+    at, fields, key = entry.id, entry.fields, entry.key
+    if entry.keep is None and len(fields) == 1:  # every batch has one
+        [(name, value)] = fields.items()
+        return b"*5\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+            *(len(key), key, len(at), at),
+            *(len(name), name, len(value), value),
+        )
+    bound = () if entry.keep is None else (b"MAXLEN", b"~", b"%d" % entry.keep)
+    return packed(b"XADD", key, *bound, at, *chain.from_iterable(fields.items()))
