@@ -15,11 +15,12 @@ import numpy as np
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import Fetcher
 from kafka.errors import CorruptRecordError
-from kafka.record.util import decode_varint
+from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.util import calc_crc32c, decode_varint
 from numpy.typing import NDArray
 
 from infra.kafka import kafka_client
-from infra.kafka.record_headers import past_headers, sized, unpacked
+from infra.kafka.record_headers import block_of, past_headers, sized, unpacked
 from infra.log_reader import Batch, EncodedHeaders, Headers
 from infra.settings import Settings
 
@@ -32,6 +33,9 @@ MIN_COLUMNAR_RECORDS: Final = 100
 MAX_COLUMNAR_HEADERS: Final = 8
 """Headers of a record that are found by columns; those beyond are skipped record by record."""
 OLD_FORMAT: Final = "a batch has the format of a Kafka before 0.11: it cannot be read"
+BAD_SUM: Final = "the batch at %d is not what its sum says"
+BAD_LENGTH: Final = "from %d on a record is not what its length says"
+_HEADER: Final = DefaultRecordBatch.HEADER_STRUCT
 _Ints = NDArray[np.int64]
 
 
@@ -128,7 +132,7 @@ def _unpacked(batch: Any) -> Any:
     if batch.magic != 2:
         raise CorruptRecordError(OLD_FORMAT)
     if not batch.validate_crc():
-        raise CorruptRecordError(f"the batch at {batch.base_offset} is not what its sum says")
+        raise CorruptRecordError(BAD_SUM % batch.base_offset)
     return iter(batch)  # decompresses the batch
 
 
@@ -145,46 +149,99 @@ def read(batches: Sequence[Any]) -> Records:
     try:
         return (_one_by_one if count < MIN_COLUMNAR_RECORDS else _columns)(data, batches)
     except (IndexError, ValueError):
-        where = batches[0].base_offset
-        raise CorruptRecordError(f"from {where} on a record is not what its length says") from None
+        raise CorruptRecordError(BAD_LENGTH % batches[0].base_offset) from None
+
+
+def read_small(batches: Sequence[memoryview], records: int) -> Records | None:
+    """As `read`, of batches that are neither compressed nor many: without an object a batch. None where it
+    does not apply. `records`: how many the batches say they have.
+
+    Errors: `CorruptRecordError`.
+    """
+    if records >= MIN_COLUMNAR_RECORDS:
+        return None
+    found, blocks = Records([], [], [], [], []), list[bytes]()
+    for batch in batches:
+        base, _, _, _, crc, attributes, _, first, newest, _, _, _, count = _HEADER.unpack_from(
+            batch
+        )
+        if attributes & DefaultRecordBatch.CODEC_MASK:
+            return None
+        data = bytes(batch)
+        if calc_crc32c(data[DefaultRecordBatch.ATTRIBUTES_OFFSET :]) != crc:
+            raise CorruptRecordError(BAD_SUM % base)
+        if attributes & DefaultRecordBatch.CONTROL_MASK:
+            continue
+        appended = bool(attributes & DefaultRecordBatch.TIMESTAMP_TYPE_MASK)
+        place = _Place(count, base, newest if appended else first, appended)
+        try:
+            end = _scan(data, _HEADER.size, place, found, blocks)
+        except (IndexError, ValueError):
+            end = -1
+        if end != len(data):
+            raise CorruptRecordError(BAD_LENGTH % base)
+    return found._replace(headers=EncodedHeaders(blocks, unpacked) if any(blocks) else [])
+
+
+class _Place(NamedTuple):
+    """Of the records of one batch: how many, and from where their offsets and times count."""
+
+    records: int
+    offset: int
+    time: int
+    is_appended: bool
+    """All have the time `time`."""
 
 
 def _one_by_one(data: bytes, batches: Sequence[Any]) -> Records:
     """As `_columns`."""
     found, blocks, at = Records([], [], [], [], []), list[bytes](), 0
     for batch in batches:
-        base, time, is_appended = batch.base_offset, _time(batch), batch.timestamp_type
         end = at + len(batch._buffer) - batch._pos
-        for _ in range(batch.records_count):
-            length, at = _varint(data, at)
-            behind = at + length
-            delta, at = _varint(data, at + 1)
-            offset, at = _varint(data, at)
-            key, at = sized(data, at)
-            value, at = sized(data, at)
-            count, at = _varint(data, at)
-            headers_end = past_headers(data, at, count) if count else at
-            if headers_end != behind or count < 0:
-                raise ValueError
-            found.offsets.append(base + offset)
-            found.timestamps.append(time if is_appended else time + delta)
-            found.keys.append(key)
-            found.values.append(value)
-            blocks.append(data[at:behind])
-            at = behind
+        place = _Place(
+            batch.records_count, batch.base_offset, _time(batch), bool(batch.timestamp_type)
+        )
+        at = _scan(data, at, place, found, blocks)
         if at != end:
             raise ValueError
     return found._replace(headers=EncodedHeaders(blocks, unpacked) if any(blocks) else [])
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number and the byte behind it: nearly always one byte, and quicker so. Errors: IndexError,
-    ValueError."""
-    byte = data[at]
-    if byte < 128:
-        return (byte >> 1) ^ -(byte & 1), at + 1
-    number, at = decode_varint(data, at)
-    return number, at
+def _scan(data: bytes, at: int, place: _Place, found: Records, blocks: list[bytes]) -> int:
+    """Adds the records of a batch, which begin at byte `at`, to `found`, and their headers to `blocks`.
+    Returns the byte behind them. Errors: IndexError, ValueError."""
+    offsets, timestamps, keys, values, _ = found
+    count, base, time, is_appended = place
+    for _ in range(count):
+        low, high = data[at], data[at + 1]
+        if low > 127 > high:  # the usual two bytes, of a number that is not negative
+            at += 2
+            behind = at + ((low & 127 | high << 7) >> 1)
+        else:
+            length, at = decode_varint(data, at)
+            behind = at + length
+        at += 1
+        delta = data[at]
+        if delta < 128:
+            delta, at = (delta >> 1) ^ -(delta & 1), at + 1
+        else:
+            delta, at = decode_varint(data, at)
+        offset = data[at]
+        if offset < 128:
+            offset, at = (offset >> 1) ^ -(offset & 1), at + 1
+        else:
+            offset, at = decode_varint(data, at)
+        key, at = sized(data, at)
+        value, at = sized(data, at)
+        if at >= behind:
+            raise ValueError
+        blocks.append(block_of(data[at:behind]))
+        offsets.append(base + offset)
+        timestamps.append(time if is_appended else time + delta)
+        keys.append(key)
+        values.append(value)
+        at = behind
+    return at
 
 
 def _columns(data: bytes, batches: Sequence[Any]) -> Records:

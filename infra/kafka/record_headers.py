@@ -28,6 +28,31 @@ def past_headers(data: bytes, at: int, count: int) -> int:
     return at
 
 
+def block_of(counted: bytes) -> bytes:
+    """The headers of a record, `counted` being their number and they: all that a record has behind its value.
+
+    Errors: IndexError, ValueError where that is not so.
+
+    >>> block_of(b"\x02\x04ab\x02v")
+    b'\\x04ab\\x02v'
+    """
+    if len(counted) <= MAX_CACHED_BYTES:
+        return _cached_block(counted)
+    return _block(counted)
+
+
+@lru_cache(maxsize=256)
+def _cached_block(counted: bytes) -> bytes:
+    return _block(counted)
+
+
+def _block(counted: bytes) -> bytes:
+    count, at = decode_varint(counted)
+    if count < 0 or past_headers(counted, at, count) != len(counted):
+        raise ValueError("headers that are not what their number says")
+    return counted[at:]
+
+
 # headers without a trace are the same bytes in every record of a schema
 @lru_cache(maxsize=256)
 def _cached(block: bytes) -> Headers:

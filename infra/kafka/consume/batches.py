@@ -37,6 +37,11 @@ class Fetched(NamedTuple):
 
     def decoded(self) -> Iterator[Records]:
         """The records, decompressed piece by piece. Errors: `CorruptRecordError`."""
+        small = fetch.read_small(self.batches, self.records)
+        if small is not None:
+            if (small := small.since(self.offset)).offsets:
+                yield small
+            return
         for some in fetch.chunks(map(DefaultRecordBatch, self.batches)):
             records = fetch.read(some).since(self.offset)
             if records.offsets:

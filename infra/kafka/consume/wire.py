@@ -30,6 +30,7 @@ _HEAD: Final = struct.Struct(">iiiibii")
 _CELL: Final = struct.Struct(">iiqiqiB")
 _ANSWER: Final = struct.Struct(">ihi")
 _ANSWER_CELL: Final = struct.Struct(">ihqqq")
+_PLAIN_CELL: Final = struct.Struct(">ihqqqBi")
 _ABORTED_BYTES: Final = 16
 _REPLICA_BYTES: Final = 4
 _DIVERGED: Final = struct.Struct(">iq")
@@ -113,6 +114,21 @@ class _Scanner:
         return list(found.values())
 
     def _cell(self) -> Cell:
+        """As `_whole_cell`; most have neither aborted transactions nor tags, and are read at once."""
+        begin, frame = self._at, self._frame
+        partition, error, _, _, _, aborted, _ = _PLAIN_CELL.unpack_from(frame, begin)
+        at, size, shift = begin + _PLAIN_CELL.size, 0, 0
+        while (byte := frame[at]) > 127 and shift < 28:
+            size |= (byte & 127) << shift
+            at, shift = at + 1, shift + 7
+        start = at + 1
+        stop = start + max((size | byte << shift) - 1, 0)
+        if aborted > 1 or byte > 127 or frame[stop]:
+            return self._whole_cell()
+        self._at = stop + 1
+        return Cell(partition, error, self._view[start:stop], None)
+
+    def _whole_cell(self) -> Cell:
         partition, error, *_ = self._unpack(_ANSWER_CELL)
         for _ in range(self._count()):
             self._take(_ABORTED_BYTES)
