@@ -14,10 +14,17 @@ import os
 from typing import Any, Final, NamedTuple
 
 from models.kernels import build
+from schemas.errors import ConfigurationError
 
 MODULE: Final = "models.kernels._kernel"
 VARIABLE: Final = "FRESHET_KERNEL"
 OFF: Final = "off"
+
+
+class BadKernel(ConfigurationError, ImportError):
+    """The file that `VARIABLE` names is no kernel."""
+
+    remedy = f"{VARIABLE} takes {OFF}, or the path of a build; without it the kernel of the installation runs"
 
 
 class Kernel(NamedTuple):
@@ -29,14 +36,11 @@ class Kernel(NamedTuple):
 
 def load(asked: str) -> tuple[Kernel | None, str]:
     """The kernel and "", or None and why there is none. `asked`: "" for what was built at the installation,
-    `OFF`, or the path of a build. Errors: ImportError where that path does not load."""
+    `OFF`, or the path of a build. Errors: `BadKernel`."""
     if asked == OFF:
         return None, f"{VARIABLE}={OFF}"
     if asked:
-        spec = importlib.util.spec_from_file_location(MODULE, asked)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{VARIABLE} is no extension module")
-        module = importlib.util.module_from_spec(spec)
+        module = _loaded(asked)
     else:
         try:
             module = importlib.import_module(MODULE)
@@ -49,6 +53,16 @@ def load(asked: str) -> tuple[Kernel | None, str]:
                 "it was built of other sources; `python -m models.kernels.build` builds it anew",
             )
     return Kernel(module.lib, module.ffi), ""
+
+
+def _loaded(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location(MODULE, path)
+    if spec is None or spec.loader is None:
+        raise BadKernel(f"{path} is no extension module")
+    try:
+        return importlib.util.module_from_spec(spec)
+    except ImportError as error:
+        raise BadKernel(f"no kernel ({error})") from None
 
 
 def _is_current(module: Any) -> bool:

@@ -46,8 +46,9 @@ def test_without_the_kernel_a_process_says_why_once() -> None:
 
 def test_a_build_that_is_asked_for_must_load(tmp_path: Path) -> None:
     (tmp_path / "kernel.so").write_bytes(b"")
-    with pytest.raises(ImportError):
-        loading.load(str(tmp_path / "kernel.so"))
+    for name in (str(tmp_path / "kernel.so"), "on"):
+        with pytest.raises(loading.BadKernel, match="FRESHET_KERNEL takes off"):
+            loading.load(name)
 
 
 @pytest.mark.skipif(loading.kernel is None, reason=loading.missing)
