@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.arrays import I64, U64
 from models.features import ring
-from schemas.actions import ACTIONS, RECENT
+from schemas.actions import ACTIONS, RECENT, by_byte
 from schemas.events import Merge
 
 VIEW: Final = 1
@@ -40,9 +40,9 @@ _BITS_OF: Final = {
     "view": VIEW, "click": CLICK, "cart": CLICK, "share": CLICK, "rate": CLICK, "like": CLICK | SHOW,
     "purchase": PURCHASE, "dislike": DISLIKE, "rated_down": DISLIKE, "hide": HIDE, "unhide": SHOW,
 }  # fmt: skip
-BITS: Final = np.array([_BITS_OF.get(action.name, 0) for action in ACTIONS], np.uint8)
+BITS: Final = by_byte(np.array([_BITS_OF.get(action.name, 0) for action in ACTIONS], np.uint8))
 """By code of the action; 0: it says nothing about what was seen."""
-APPENDED: Final = (BITS != 0) & ~RECENT
+APPENDED: Final = (BITS[: len(RECENT)] != 0) & ~RECENT
 """By code of the action: it never enters the list, so the string takes it at once (`hide`, `unhide`)."""
 
 Entries = NDArray[np.void]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class ActionType(NamedTuple):
@@ -49,6 +50,14 @@ REVERSIBLE: Final = np.isin(np.arange(len(ACTIONS)), list(TAKES_BACK.values()))
 WEIGHT: Final = np.array([action.weight for action in ACTIONS], "f8")
 RECENT: Final = np.array([action.recent for action in ACTIONS], "?")
 HIDE: Final = CODE["hide"]
+
+
+def by_byte(by_code: NDArray[Any]) -> NDArray[Any]:
+    """(256,) a table by code as one by any byte, 0 for a code that no action has: stored bytes may be
+    damaged."""
+    made = np.zeros(256, by_code.dtype)
+    made[: len(by_code)] = by_code
+    return made
 
 
 def code_of(action: str, negative: bool) -> int:

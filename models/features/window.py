@@ -18,11 +18,11 @@ from models.arrays import I64, U64, Mask
 from models.features import ring
 from models.features.columns import Columns, Folded
 from models.features.ring import IN_SESSION, RING_SIZE
-from schemas.actions import WEIGHT
+from schemas.actions import WEIGHT, by_byte
 
 MAX_LAG: Final = 16
 MAX_PARTNERS: Final = 10
-INFORMATIVE: Final = WEIGHT > 0
+INFORMATIVE: Final = by_byte(WEIGHT > 0)
 """By code of an action."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.ring import BACK, recent
-from schemas.actions import WEIGHT
+from schemas.actions import WEIGHT, by_byte
 
 LATEST_ACTIONS: Final = 20
 """How many of a person's actions, the newest, express their interest."""
@@ -20,7 +20,7 @@ MAX_FADES: Final = 64
 # Whole 1024ths. With coordinates on `content`'s grid every sum of LAST + 1 products is a multiple of
 # 2^-21 below 8, which float32 holds, and its squares add up in float64: no order of summing matters.
 VECTOR_FADING: Final = np.rint(np.power(VECTOR_FADE, np.arange(LATEST_ACTIONS + 1)) * 1024) / 1024
-POSITIVE: Final = WEIGHT > 0
+POSITIVE: Final = by_byte(WEIGHT > 0)
 """By code of an action: it expresses interest in the item."""
 
 

@@ -256,3 +256,16 @@ def test_constants_in_c_are_those_in_python() -> None:
         assert {int(it.rstrip("u"), 0) for it in found} == {value}, name
     assert LATE_MS == 7 * DAY_MS
     assert "#define LATE_MS (7 * (int64_t)DAY_MS)" in text
+
+
+@pytest.mark.parametrize("by", [act, act_by_numpy])
+def test_a_code_that_no_action_has_says_nothing(by: Fold) -> None:
+    """Stored bytes may be damaged."""
+    rnd = np.random.default_rng(3)
+    rows = np.zeros(400, ROW)
+    rows["version"], rows["n"], rows["ring"]["action"] = registry.VERSION, 50, 200
+    rows["ring"]["item"] = rnd.integers(1, 2**63, rows["ring"]["item"].shape)
+    acted = by(rows, batch(rnd, 12, 60, 0), {})
+    assert not acted.pairs.any() or set(acted.partner.tolist()) <= set(
+        rows["ring"]["item"][rows["ring"]["action"] != 200].tolist()
+    )
