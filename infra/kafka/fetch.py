@@ -173,7 +173,7 @@ def read_small(batches: Sequence[memoryview], records: int) -> Records | None:
         if attributes & DefaultRecordBatch.CONTROL_MASK:
             continue
         appended = bool(attributes & DefaultRecordBatch.TIMESTAMP_TYPE_MASK)
-        place = _Place(count, base, newest if appended else first, appended)
+        place = _BatchBase(count, base, newest if appended else first, appended)
         try:
             end = _scan(data, _HEADER.size, place, found, blocks)
         except (IndexError, ValueError):
@@ -183,7 +183,7 @@ def read_small(batches: Sequence[memoryview], records: int) -> Records | None:
     return found._replace(headers=EncodedHeaders(blocks, unpacked) if any(blocks) else [])
 
 
-class _Place(NamedTuple):
+class _BatchBase(NamedTuple):
     """Of the records of one batch: how many, and from where their offsets and times count."""
 
     records: int
@@ -198,7 +198,7 @@ def _one_by_one(data: bytes, batches: Sequence[Any]) -> Records:
     found, blocks, at = Records([], [], [], [], []), list[bytes](), 0
     for batch in batches:
         end = at + len(batch._buffer) - batch._pos
-        place = _Place(
+        place = _BatchBase(
             batch.records_count, batch.base_offset, _time(batch), bool(batch.timestamp_type)
         )
         at = _scan(data, at, place, found, blocks)
@@ -207,7 +207,7 @@ def _one_by_one(data: bytes, batches: Sequence[Any]) -> Records:
     return found._replace(headers=EncodedHeaders(blocks, unpacked) if any(blocks) else [])
 
 
-def _scan(data: bytes, at: int, place: _Place, found: Records, blocks: list[bytes]) -> int:
+def _scan(data: bytes, at: int, place: _BatchBase, found: Records, blocks: list[bytes]) -> int:
     """Adds the records of a batch, which begin at byte `at`, to `found`, and their headers to `blocks`.
     Returns the byte behind them. Errors: IndexError, ValueError."""
     offsets, timestamps, keys, values, _ = found
