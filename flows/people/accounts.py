@@ -99,8 +99,8 @@ class Accounts(dict[str, Held]):
         unseen: dict[str, None] = {}
         for _, event in records:
             if isinstance(event, tuple):
-                if event[2] not in self:
-                    new[event[2]] = None
+                if (person := event[2]) not in self:
+                    new[person] = None
                 continue
             person = event.person
             held = self.get(person)
@@ -130,6 +130,8 @@ class Accounts(dict[str, Held]):
 
     def _held(self, stored: bytes | None, rows: bytes | None, liked: bytes | None) -> Held:
         held = Held(Account(), stored or b"", None)
+        if not (stored or rows or liked) and self._compiled:
+            return held
         reversibles.load(held.account, rows or b"")
         held.account.likes = liked or b""
         held.exists = bool(stored)

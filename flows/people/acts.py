@@ -137,11 +137,12 @@ class Acts:
         if kinds & _PURCHASED:
             grouped = read.batch.columns.group[at] != 0
             bought = np.flatnonzero(grouped & (columns.action == PURCHASED))
-            made = [read.batch.columns.event(row) for row in at[bought].tolist()]
-            groups = [group_hash(it.group) for it in made if isinstance(it, Action)]
-            when.append(bought)
-            time = columns.time[bought]
-            added.append(entries(np.array(groups, np.uint64), time // 1000, PURCHASE))
+            if len(bought):
+                made = [read.batch.columns.event(row) for row in at[bought].tolist()]
+                groups = [group_hash(it.group) for it in made if isinstance(it, Action)]
+                when.append(bought)
+                time = columns.time[bought]
+                added.append(entries(np.array(groups, np.uint64), time // 1000, PURCHASE))
         order_of = np.concatenate(when)
         if not len(order_of):
             return
@@ -175,12 +176,15 @@ class Acts:
 
 def _note(read: ReadFold, at: I64, columns: ActionColumns, acted: Acted) -> None:
     """Notes, of actions that can be taken back, by offset which count and which came late."""
-    for i in np.flatnonzero(REVERSIBLE[columns.action]).tolist():
-        effects, offset = read.span_of(int(at[i])).effects, int(columns.offset[i])
-        if acted.verdict[i] == 0:
+    i = np.flatnonzero(REVERSIBLE[columns.action])
+    found = columns.offset[i], acted.verdict[i], acted.late[i], columns.identity[i], columns.item[i]
+    each = zip(at[i].tolist(), *(it.tolist() for it in found), strict=True)
+    for row, offset, verdict, late, identity, item in each:
+        effects = read.span_of(row).effects
+        if verdict == 0:
             effects.counted.add(offset)
-        if acted.late[i]:
-            effects.not_entered.add((offset, int(columns.identity[i]), int(columns.item[i])))
+        if late:
+            effects.not_entered.add((offset, identity, item))
 
 
 def _tally(read: ReadFold, at: I64, acted: Acted) -> None:

@@ -6,7 +6,7 @@ import xxhash
 
 from flows.people import transfer
 from flows.people.batch import Effects, Hashes
-from flows.people.outcome_records import WITHOUT_SLATE, Short
+from flows.people.outcome_records import WITHOUT_SLATE
 from models.dedupe import IDENTITY_BITS, action_identity
 from models.outcomes import join, likes, purchases, reversibles
 from models.outcomes.effects import Effect, payment
@@ -109,13 +109,13 @@ class Actions:
         )
 
 
-def hold(account: Account, record: Short, unique_since: int, *, counted: bool) -> bytes:
+def hold(account: Account, row: bytes, at: int, unique_since: int, *, counted: bool) -> bytes:
     """Adds a purchase that names no slate to an account that has no slots, and gives its row: all that
     `Actions.fold` does there, but for its payment; most are of this kind. b"": `fold` has more to do. In
-    place. `counted`: it made a fact; `unique_since`: no record that came twice occurred from then on, s."""
+    place. `row`, `at`: of its `Short`; `counted`: it made a fact; `unique_since`: no record that came twice
+    occurred from then on, s."""
     if account.touched or account.links is not None:
         return b""
-    *_, at, row, _ = record
     if not counted:
         row = reversibles.uncounted(row)
     return row if reversibles.append(account, row, at, unique_since) else b""

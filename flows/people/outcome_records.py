@@ -98,10 +98,9 @@ def _purchases(columns: RecordColumns, at: I64) -> Iterator[Short]:
     item, second = _items_and_seconds(columns, at)
     identity = np.maximum(columns.name[at].astype(np.uint32), 1).tolist()
     received = (columns.received[at] // 1000).tolist()
-    of_price = columns.currency, columns.amount, columns.quantity
-    price: list[Any] = list(zip(*(it[at].tolist() for it in of_price), strict=True))
-    packed = reversibles.pending_rows(item, identity, second, PURCHASED, received, price)
-    people, rows = columns.people(at), at.tolist()
+    prices = [it[at].tolist() for it in (columns.currency, columns.amount, columns.quantity)]
+    packed = reversibles.pending_rows(item, identity, second, PURCHASED, received, prices)
+    people, rows, price = columns.people(at), at.tolist(), zip(*prices, strict=True)
     return zip(repeat(columns), rows, people, item, second, packed, price)
 
 

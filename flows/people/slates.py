@@ -93,12 +93,12 @@ class Slates:
         viewers: dict[str, None] = {}
         for offset, record in records:
             if isinstance(record, tuple):
-                columns, row, person, *_ = record
+                person = record[2]
                 held = self._people[person]
                 write = None if person in changed else effects.write
                 if self._append(held, offset, record, effects, unique_since, write, batch_facts):
                     continue
-                event: Record = columns.event(row)  # type: ignore[assignment]
+                event: Record = record[0].event(record[1])  # type: ignore[assignment]
             else:
                 event = record
                 person = event.person
@@ -137,12 +137,12 @@ class Slates:
     ) -> bool:
         """The short way: appends a purchase or like to the person's string. False: `_fold` has to do it.
         `write`: None where the string is written after the batch."""
-        _, _, person, item, _, row, price = record
+        _, _, person, item, at, row, price = record
         account, counted = held.account, offset in effects.counted
         if price is not None:
             if held.stored and stored_join.may_convert(held.stored, item):
                 return False
-            row = hold(account, record, unique_since, counted=counted)
+            row = hold(account, row, at, unique_since, counted=counted)
             if not row:
                 return False
             if write is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from struct import Struct
 from typing import Final
 
@@ -37,13 +38,12 @@ def pending_rows(
     at: Iterable[int],
     action: int,
     received: Iterable[int],
-    prices: Iterable[tuple[int, int, int]],
+    prices: Iterable[Iterable[int]],
 ) -> Iterator[bytes]:
     """The rows of purchases that counted, name no slate and found no slot. `at`, `received`: s; `prices`:
-    (currency, amount, quantity) of each."""
-    columns = zip(items, identities, at, received, prices, strict=True)
-    for item, identity, second, pending, price in columns:
-        yield pack(item, identity, second, action, _COUNTED, pending, *price)
+    currencies, amounts, quantities."""
+    flags = repeat(_COUNTED)
+    return map(pack, items, identities, at, repeat(action), flags, received, *prices)
 
 
 def uncounted(row: bytes) -> bytes:

@@ -95,7 +95,8 @@ def test_the_short_way_of_a_purchase_without_a_slate_is_the_whole_one(
         event = action(at, item=f"i{item}", what="purchase", event_id=f"e{n % 9}", **money)
         found = actions.fold(whole, event, n % 2 == 1)
         (record,) = short_records(of_events([event], [at]), np.arange(1))
-        if hold(short, record, 2 * T0, counted=n % 2 == 1):
+        *_, second, row, _ = record
+        if hold(short, row, second, 2 * T0, counted=n % 2 == 1):
             payment = Payment(plain.item(f"i{item}"), currency_code("EUR"), 100 * n, 1, 1)
             assert found.money == ([payment] if paid else [])
             assert record[-1] == (payment[1:4] if paid else (0, 0, 1))
