@@ -6,6 +6,7 @@ lack (linked ids, purchases, lists that are full) is looked for once, by the bit
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -51,7 +52,7 @@ class Acts:
             columns = columns_of(read, at)
         overflow: dict[int, Overflow] = {}
         if found & registry.OVERFLOW:
-            overflow = self._overflows(read, set(read.slots[at].tolist()))
+            overflow = self._overflows(read, dict.fromkeys(read.slots[at].tolist()))
             if read.faults:
                 at = read.staying(at)
                 columns = columns_of(read, at)
@@ -108,8 +109,8 @@ class Acts:
             again[some] = merged.again(self._rows.take(people), by_person, everyone)
         return again
 
-    def _overflows(self, read: ReadFold, slots: set[int]) -> dict[int, Overflow]:
-        """By slot, of those of these people who have any."""
+    def _overflows(self, read: ReadFold, slots: Iterable[int]) -> dict[int, Overflow]:
+        """By slot, of those of these people who have any; of a partition in the order of `slots`."""
         flags, whose = self._rows.array["flags"], self._rows.partitions
         mine: dict[int, list[int]] = {}
         for slot in slots:
