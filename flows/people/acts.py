@@ -180,8 +180,11 @@ def _note(read: ReadFold, at: I64, columns: ActionColumns, acted: Acted) -> None
     i = np.flatnonzero(REVERSIBLE[columns.action])
     found = columns.offset[i], acted.verdict[i], acted.late[i], columns.identity[i], columns.item[i]
     each = zip(at[i].tolist(), *(it.tolist() for it in found), strict=True)
+    stop = 0
     for row, offset, verdict, late, identity, item in each:
-        effects = read.span_of(row).effects
+        if row >= stop:
+            it = read.span_of(row)
+            effects, stop = it.effects, it.span.stop
         if verdict == 0:
             effects.counted.add(offset)
         if late:

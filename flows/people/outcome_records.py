@@ -106,7 +106,7 @@ def _purchases(columns: RecordColumns, at: I64) -> Iterator[Short]:
 
 def _likes(columns: RecordColumns, at: I64) -> Iterator[Short]:
     item, second = _items_and_seconds(columns, at)
-    packed = map(likes.row, item, second, repeat(True))
+    packed = likes.counted_rows(item, second)
     people, rows = columns.people(at), at.tolist()
     return zip(repeat(columns), rows, people, item, second, packed, repeat(None))
 

@@ -6,6 +6,7 @@ A string that comes to twice `MAX_LIKES` rows keeps the newest of them by (at, b
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final
 
@@ -23,6 +24,11 @@ Row = tuple[int, int]
 
 def row(item: int, at: int, counted: bool) -> bytes:
     return _ROW.pack(item & _ITEM_BITS | counted, at)
+
+
+def counted_rows(items: Iterable[int], at: Iterable[int]) -> Iterator[bytes]:
+    """The rows of likes that counted; `at`: s."""
+    return map(_ROW.pack, [item & _ITEM_BITS | 1 for item in items], at)
 
 
 def uncounted(row: bytes) -> bytes:
