@@ -122,6 +122,26 @@ class HashSet:
         self.add(held)
 
 
+class _ReadArrays:
+    """The columns of a read as the kernel takes them, and what it finds: `fresh` (n,), ids and their
+    buckets."""
+
+    def __init__(self, ids: U64, times: I64, compiled: Kernel) -> None:
+        pointer, n = compiled.ffi.from_buffer, len(ids)
+        if len(times) != n:
+            raise ValueError("an id and a time of each record")
+        self.fresh: Mask = np.empty(n, np.bool_)
+        self.new: U64 = np.empty(n, np.uint64)
+        self.bucket_of = np.empty(n, np.int64)
+        self.pointers = (
+            pointer("uint64_t *", ids),
+            pointer("int64_t *", times),
+            pointer("uint8_t *", self.fresh),
+            pointer("uint64_t *", self.new),
+            pointer("int64_t *", self.bucket_of),
+        )
+
+
 class Places:
     """The tables of the live buckets, as the kernel takes them: bucket b lies at place b modulo their
     number."""
@@ -145,39 +165,38 @@ class Places:
         self._state[at], self._state[at + 1], self._state[at + 2] = bucket, ids.bits, len(ids)
 
     def fresh(
-        self, ids: U64, times: I64, width: int, newest: int, buckets: dict[int, HashSet]
-    ) -> tuple[Mask, dict[int, U64], int]:
-        """(n,) which records are new; the ids to store by bucket; the newest time. `width` of a bucket,
-        `newest` before. It adds the ids to the `buckets`."""
-        state, pointer, n, at = self._state, self._ffi.from_buffer, len(ids), 0
-        if len(times) != n:
-            raise ValueError("an id and a time of each record")
-        fresh, new, bucket_of = np.empty(n, np.bool_), np.empty(n, np.uint64), np.empty(n, np.int64)
+        self,
+        read: _ReadArrays,
+        start: int,
+        stop: int,
+        width: int,
+        newest: int,
+        buckets: dict[int, HashSet],
+    ) -> tuple[dict[int, U64], int]:
+        """The ids to store by bucket, and the newest time, of the records `start` to `stop` - 1. `width` of a
+        bucket, `newest` before. It adds the ids to the `buckets`."""
+        state, n, at = self._state, stop - start, 0
         state[0], state[1], state[2] = newest, 0, 0
-        arguments = (
-            width,
-            state,
-            self._tables,
-            pointer("uint8_t[]", fresh),
-            pointer("uint64_t[]", new),
-            pointer("int64_t[]", bucket_of),
-        )
-        columns = pointer("uint64_t[]", ids), pointer("int64_t[]", times), n
-        while (at := self._lib.dedupe_fresh(*columns, at, *arguments)) < n:
+        ids, times, fresh, new, bucket_of = [it + start for it in read.pointers]
+        arguments = width, state, self._tables, fresh, new, bucket_of
+        while (at := self._lib.dedupe_fresh(ids, times, n, at, *arguments)) < n:
             self._settle(buckets)
-            bucket = int(times[at]) // width
+            bucket = times[at] // width
             held = buckets.setdefault(bucket, HashSet())
             held.make_room(n - at)
             self.put(bucket, held)
         stored: dict[int, U64] = {}
         if k := state[1]:
-            self._settle(buckets)
-            new, bucket_of = new[:k], bucket_of[:k]
+            found = read.new[start : start + k]
             if state[2]:
-                stored = {b: new[bucket_of == b] for b in np.unique(bucket_of).tolist()}
+                self._settle(buckets)
+                whose = read.bucket_of[start : start + k]
+                stored = {b: found[whose == b] for b in np.unique(whose).tolist()}
             else:
-                stored[int(bucket_of[0])] = new
-        return fresh, stored, state[0]
+                bucket = bucket_of[0]
+                stored[bucket] = found
+                buckets[bucket].used = state[self._FIRST + self._SIZE * (bucket % self.PLACES) + 2]
+        return stored, state[0]
 
     def _settle(self, buckets: dict[int, HashSet]) -> None:
         """Says to the sets how many ids they hold."""
@@ -194,6 +213,8 @@ class Deduper:
         self.newest = newest
         """Highest record time so far, ms."""
         self._buckets: dict[int, HashSet] = {}
+        self._top: int | None = None
+        """Of the newest bucket, when those that left the window were last dropped."""
         self._places = Places(kernel) if kernel is not None else None
 
     def live(self) -> range:
@@ -203,6 +224,7 @@ class Deduper:
 
     def load(self, bucket: int, ids: U64) -> None:
         self._buckets.setdefault(bucket, HashSet()).add(np.unique(ids))
+        self._top = None
         if self._places is not None and bucket in self.live():
             self._places.put(bucket, self._buckets[bucket])
 
@@ -211,12 +233,16 @@ class Deduper:
 
         `ids` 0 marks a record that has no id and passes. `times`: record time, ms.
         """
-        if self._places is None:
-            return self.fresh_by_numpy(ids, times)
-        fresh, stored, self.newest = self._places.fresh(
-            ids, times, self.width, self.newest, self._buckets
+        fresh, [(stored, gone)] = fresh_of_all([self], [len(ids)], ids, times)
+        return fresh, stored, gone
+
+    def _fresh(self, read: _ReadArrays, start: int, stop: int) -> tuple[dict[int, U64], list[int]]:
+        """As `fresh`, of these records of a read. There must be a kernel."""
+        assert self._places is not None
+        stored, self.newest = self._places.fresh(
+            read, start, stop, self.width, self.newest, self._buckets
         )
-        return fresh, stored, self._gone(stored)
+        return stored, self._gone(stored)
 
     def fresh_by_numpy(self, ids: U64, times: I64) -> tuple[Mask, dict[int, U64], list[int]]:
         """The definition of `fresh`."""
@@ -233,7 +259,10 @@ class Deduper:
 
     def _gone(self, stored: dict[int, U64]) -> list[int]:
         """Drops the buckets that left the window; ascending."""
-        live = self.live()
+        top = self.newest // self.width
+        if top == self._top:
+            return []
+        live, self._top = self.live(), top
         gone = sorted([b for b in self._buckets if b not in live])
         for b in gone:
             del self._buckets[b]
@@ -265,3 +294,25 @@ class Deduper:
         if bucket >= top - WINDOW_BUCKETS and len(new):
             self._buckets.setdefault(bucket, HashSet()).add(new)
             stored[bucket] = np.concatenate([stored.get(bucket, new[:0]), new])
+
+
+def fresh_of_all(
+    dedupers: Sequence[Deduper], stops: Sequence[int], ids: U64, times: I64
+) -> tuple[Mask, list[tuple[dict[int, U64], list[int]]]]:
+    """`Deduper.fresh` of several partitions, whose records lie side by side: (n,) which are new, and of each
+    partition the ids to store and the buckets that left the window. `stops`: behind the last of each."""
+    found, start = list[tuple[dict[int, U64], list[int]]](), 0
+    if kernel is None or any(it._places is None for it in dedupers):
+        fresh: Mask = np.empty(len(ids), np.bool_)
+        for deduper, stop in zip(dedupers, stops, strict=True):
+            fresh[start:stop], stored, gone = deduper.fresh_by_numpy(
+                ids[start:stop], times[start:stop]
+            )
+            found.append((stored, gone))
+            start = stop
+        return fresh, found
+    read = _ReadArrays(ids, times, kernel)
+    for deduper, stop in zip(dedupers, stops, strict=True):
+        found.append(deduper._fresh(read, start, stop))
+        start = stop
+    return read.fresh, found

@@ -7,7 +7,6 @@ objects are made of those alone that need one (`RecordColumns.event`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +16,7 @@ import numpy as np
 
 from flows.people.rows import Fetch
 from models.arrays import I64, U64, Mask
-from models.dedupe import Deduper
+from models.dedupe import Deduper, fresh_of_all
 from models.records import RecordColumns, of_events
 from schemas import events
 from schemas.actions import CODE
@@ -147,14 +146,14 @@ def deduped(batch: Decoded, dedupers: Sequence[Deduper]) -> Decoded:
     listed items stay: they have no such id. `dedupers`: one a span."""
     if not batch.spans:
         return batch
-    found, ids = [], batch.columns.id
-    for span, deduper in zip(batch.spans, dedupers, strict=True):
-        times = batch.times[span.start : span.stop]
-        span.days = days_of(batch, span, times, deduper.newest)
-        fresh, span.ids, span.expired = deduper.fresh(ids[span.start : span.stop], times)
-        found.append(fresh)
-    mask = found[0] if len(found) == 1 else np.concatenate(found)
-    if mask.all():
+    before = [it.newest for it in dedupers]
+    stops = [it.stop for it in batch.spans]
+    mask, found = fresh_of_all(dedupers, stops, batch.columns.id, batch.times)
+    for span, deduper, newest, its in zip(batch.spans, dedupers, before, found, strict=True):
+        span.ids, span.expired = its
+        if deduper.newest // DAY_MS > newest // DAY_MS:
+            span.days = days_of(batch, span, batch.times[span.start : span.stop], newest)
+    if b"\0" not in mask.tobytes():
         return batch
     fresh_ones = batch.where(mask)
     fresh_ones.dropped = batch.where(~mask)
@@ -185,7 +184,7 @@ class Effects:
         """Merges for other partitions, by (offset, n)."""
         self.new_merges: set[int] = set()
         """Offsets of the merges that were not received before."""
-        self.tallies: Counter[str] = Counter()
+        self.tallies: dict[str, int] = {}
         """How many records of this batch were accepted and are not counted, by reason."""
         self.unlinked: dict[str, int] = {}
         """Person -> offset of the last record of the batch that ended a link of theirs."""
@@ -204,7 +203,7 @@ class Effects:
         """Slots of rows that changed, but for those that acted."""
         self.recent_changed: set[int] = set()
         """Slots of rows whose list of recent actions changed, but for those that acted."""
-        self._chunks: list[facts.Actions] = []
+        self._chunks: list[facts.Actions | facts.PackedActions] = []
 
     @cached_property
     def identity(self) -> dict[int, int]:
@@ -215,7 +214,7 @@ class Effects:
     def tally(self, reason: str, n: int = 1) -> None:
         """Notes that `n` records were accepted and are not counted, for a reason: one word or several joined
         by "_". The totals of the partition are stored (`schemas.keys`, ``n:{p}``)."""
-        self.tallies[reason] += n
+        self.tallies[reason] = self.tallies.get(reason, 0) + n
 
     def send(self, merge: Merge) -> None:
         self.outgoing[merge.offset, merge.n] = merge
@@ -257,15 +256,16 @@ class Effects:
             )
         )
 
-    def add(self, found: facts.Actions) -> None:
+    def add(self, found: facts.PackedActions) -> None:
         """Adds facts, in the order of the log."""
         self._chunks.append(found)
 
-    def facts(self) -> facts.Actions:
+    def facts(self) -> facts.Actions | facts.PackedActions:
         """All facts, in the order of the log."""
         if len(self._chunks) == 1:
             return self._chunks[0]
         if not self._chunks:
             return facts.NO_ACTIONS
-        joined = [np.concatenate(column) for column in zip(*self._chunks, strict=True)]
+        made = [it if isinstance(it, facts.Actions) else it.whole() for it in self._chunks]
+        joined = [np.concatenate(column) for column in zip(*made, strict=True)]
         return facts.chosen(facts.Actions(*joined), np.argsort(joined[0], kind="stable"))
