@@ -7,9 +7,11 @@ lack (linked ids, purchases, lists that are full) is looked for once, by the bit
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from itertools import accumulate
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flows.people.batch import PURCHASED, Effects
 from flows.people.read import ReadFold, SpanFold
@@ -46,7 +48,7 @@ class Acts:
         at = read.staying(at)
         columns = columns_of(read, at)
         flags = self._rows.array["flags"][columns.slot]
-        found = int(np.bitwise_or.reduce(flags, initial=0))
+        found = _union(flags)
         if found & registry.HAS_MERGED:
             at = self._without_copies(read, at)
             columns = columns_of(read, at)
@@ -64,7 +66,7 @@ class Acts:
         for slot, held in overflow.items():
             if held.changed:
                 self._span(read, slot).state.overflows.put({slot: held})
-        kinds = int(np.bitwise_or.reduce(_KINDS[columns.action]))
+        kinds = _union(_KINDS[columns.action])
         if kinds & _REVERSIBLE:
             _note(read, at, columns, acted)
         if len(acted.at) < len(at):
@@ -175,6 +177,11 @@ class Acts:
                 it.state.linked.forward(columns, acted, i, made, it.effects)
 
 
+def _union(bits: NDArray[Any]) -> int:
+    """All bits that any of `bits` has; mostly none."""
+    return int(np.bitwise_or.reduce(bits)) if bits.tobytes().strip(b"\0") else 0
+
+
 def _note(read: ReadFold, at: I64, columns: ActionColumns, acted: Acted) -> None:
     """Notes, of actions that can be taken back, by offset which count and which came late."""
     i = np.flatnonzero(REVERSIBLE[columns.action])
@@ -208,29 +215,25 @@ def _add_facts(read: ReadFold, at: I64, columns: ActionColumns, acted: Acted) ->
     if len(k) < len(at):
         rows, offset, item, time = rows[k], offset[k], item[k], time[k]
         action, flags = action[k], flags[k]
-    seconds, pair_stops = (time // 1000).astype(np.uint32), pairs.cumsum(dtype=np.int64)
     spans = read.spans
     if len(rows) == len(read.batch):
         stops = [it.span.stop for it in spans]
     else:
         stops = np.searchsorted(rows, [it.span.stop for it in spans]).tolist()
-    start = pair = 0
-    for it, stop in zip(spans, stops, strict=True):
-        if stop > start:
-            mine, pair_stop = slice(start, stop), int(pair_stops[stop - 1])
-            it.effects.add(
-                facts.Actions(
-                    (offset[mine] - it.span.first).astype(np.uint32),
-                    item[mine],
-                    seconds[mine],
-                    action[mine],
-                    flags[mine],
-                    pairs[mine],
-                    acted.partner[pair:pair_stop],
-                    acted.lag[pair:pair_stop],
-                )
-            )
-            start, pair = stop, pair_stop
+    counts = [b - a for a, b in zip([0, *stops], stops, strict=False)]
+    firsts = np.array([it.span.first for it in spans], np.int64).repeat(counts)
+    made = facts.Actions(
+        (offset - firsts).astype(np.uint32),
+        item,
+        (time // 1000).astype(np.uint32),
+        *(action, flags, pairs, acted.partner, acted.lag),
+    )
+    until = [0, *accumulate(pairs.tolist())]
+    pack = facts.packed_few if len(rows) <= facts.FEW else facts.packed_actions
+    packed = pack(made, stops, [until[stop] for stop in stops])
+    for it, its in zip(spans, packed, strict=True):
+        if its.n:
+            it.effects.add(its)
 
 
 def columns_of(read: ReadFold, at: I64) -> ActionColumns:

@@ -21,12 +21,12 @@ import numpy as np
 from flows.people import taken_back
 from flows.people.accounts import with_impressions_by_time
 from flows.people.acts import Acts
-from flows.people.batch import Decoded, Hashes, Span, deduped
+from flows.people.batch import Decoded, Effects, Hashes, Span, deduped
 from flows.people.changed import store_changed
 from flows.people.layers import LISTED, MERGE, MOVES, PREFERENCES, layers
 from flows.people.listings import listings_of
 from flows.people.outcome_facts import OutcomeFacts
-from flows.people.outcome_records import concerned, outcome_records, repeated
+from flows.people.outcome_records import concerned, concerns_none, outcome_records, repeated
 from flows.people.partition import PartitionState, Shared
 from flows.people.read import Faults, ReadFold, SpanFold
 from flows.people.rows import Fetch, JointFetch, Rows, UnreadableRows
@@ -179,6 +179,8 @@ class PeopleFold:
         self._joint.want([])
         columns, dropped = read.batch.columns, read.batch.dropped
         again = repeated(dropped.columns) if dropped is not None else None
+        if plain and again is None and concerns_none(columns):
+            return
         chosen = concerned(columns, plain=plain)
         if not chosen.any() and (again is None or not again.any()):
             return
@@ -314,17 +316,23 @@ class PeopleFold:
             kinds = read.batch.columns.kind
             rows = np.flatnonzero((kinds == LISTED) | (kinds == MERGE))
             listings = listings_of(_events(read, it, rows), span.first, effects.new_merges)
-        delta = facts.Delta(
-            span.first,
-            span.next,
-            effects.facts(),
-            days=span.days,
-            listings=listings,
-        )
-        data = {facts.FIELD: facts.encode(delta, found or facts.NONE_PACKED)}
+        data = {facts.FIELD: _entry(span, effects, listings, found or facts.NONE_PACKED)}
         write.entries.append(StreamEntry(state.deltas, b"%d-0" % span.next, data))
         state.fence = write.fence
         return write
+
+
+def _entry(
+    span: Span, effects: Effects, listings: facts.Listings, packed: Mapping[str, facts.Packed]
+) -> bytes:
+    """The entry of the delta log."""
+    acted = effects.facts()
+    if isinstance(acted, facts.PackedActions):
+        if not packed and span.days is facts.NO_DAYS and listings is facts.NO_LISTINGS:
+            return facts.encode_plain(span.first, span.next, acted)
+        packed, acted = {**packed, **acted.sections()}, facts.NO_ACTIONS
+    delta = facts.Delta(span.first, span.next, acted, days=span.days, listings=listings)
+    return facts.encode(delta, packed)
 
 
 def _indexes(batch: Decoded, span: Span, chosen: Mask) -> dict[int, int]:
@@ -336,8 +344,8 @@ def _indexes(batch: Decoded, span: Span, chosen: Mask) -> dict[int, int]:
 
 
 def _kinds(batch: Decoded) -> set[int]:
-    kind = batch.columns.kind
-    return set(kind.tolist()) if kind.any() else {ACTION}
+    kind = batch.columns.kind.tobytes()
+    return set(kind) if kind.strip(b"\0") else {ACTION}  # an action's code is 0
 
 
 def _layers(read: ReadFold, kinds: set[int]) -> list[I64]:

@@ -34,6 +34,8 @@ _CODE_NAMES: Final = [
 _ALONE: Final = np.isin(_CODE_NAMES, list(WITHOUT_SLATE))
 _WITH_SLATE: Final = np.isin(_CODE_NAMES, list(STATE_BY_ACTION))
 """By code, whether an action concerns outcomes without a slate, and with one."""
+_NEVER: Final = bytes(np.flatnonzero(~_ALONE).tolist())
+"""Codes of the actions that need a slate for it."""
 Price = tuple[int, int, int]
 """Currency, amount, quantity (`models.records.price_of`)."""
 Short = tuple[RecordColumns, int, str, int, int, bytes, Price | None]
@@ -49,6 +51,11 @@ def concerned(columns: RecordColumns, *, plain: bool) -> Mask:
     actions."""
     acts: Mask = _ALONE[columns.action] | (_WITH_SLATE[columns.action] & (columns.slate != 0))
     return acts if plain else _KINDS[columns.kind] | (acts & (columns.kind == ACTION))
+
+
+def concerns_none(columns: RecordColumns) -> bool:
+    """Whether `concerned` is all False of records that are all actions, where that is found at once."""
+    return not columns.action.tobytes().translate(None, _NEVER) and not columns.slate.any()
 
 
 def repeated(columns: RecordColumns) -> Mask:

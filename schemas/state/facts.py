@@ -11,7 +11,8 @@ offset - first. Pairs are in the order of their actions.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -196,6 +197,24 @@ class Delta(NamedTuple):
     listings: Listings = NO_LISTINGS
 
 
+_NOTHING: Final = (
+    NO_ACTIONS,
+    NO_ACTIONS,
+    NO_ARMS,
+    NO_MOMENTS,
+    NO_MONEY,
+    NO_DAYS,
+    NO_LISTINGS,
+)
+"""Of each section, the facts that are none."""
+_DTYPES: Final = [np.dtype(dtype) for _, dtype, _ in (*_ACTIONS, *_PAIRS)]
+_ACTION_BYTES: Final = [np.dtype(dtype).itemsize for _, dtype, _ in _ACTIONS]
+_PARTNER_BYTES: Final = 8
+_NO_OTHERS: Final = [0] * (len(_SECTIONS) - 2)
+FEW: Final = 40
+"""Facts of so many or fewer are packed sooner one by one."""
+
+
 def currency_code(currency: str) -> int:
     """The three letters of ISO 4217 as a number.
 
@@ -225,6 +244,79 @@ class Packed(NamedTuple):
     columns: bytes
 
 
+class PackedActions(NamedTuple):
+    """`Actions` as they are stored: `n` facts, with `pairs_n` pairs."""
+
+    n: int
+    columns: bytes
+    pairs_n: int
+    pairs: bytes
+
+    def sections(self) -> dict[str, Packed]:
+        """By name, for `encode`."""
+        return {"actions": Packed(*self[:2]), "pairs": Packed(*self[2:])}
+
+    def whole(self) -> Actions:
+        its = self.sections()
+        return Actions(*_columns_in(_ACTIONS, its["actions"]), *_columns_in(_PAIRS, its["pairs"]))
+
+
+def _columns_in(columns: _Columns, packed: Packed) -> Iterator[NDArray[Any]]:
+    at = 0
+    for _, dtype, width in columns:
+        column = np.frombuffer(packed.columns, dtype, packed.n * width, at)
+        yield column
+        at += column.nbytes
+
+
+def packed_actions(
+    actions: Actions, stops: Sequence[int], pair_stops: Sequence[int]
+) -> list[PackedActions]:
+    """The facts of several partitions, which lie side by side, each partition's as they are stored. `stops`,
+    `pair_stops`: behind the last fact and the last pair of each."""
+    sizes = _ACTION_BYTES
+    whole = [np.asarray(it, dtype).tobytes() for it, dtype in zip(actions, _DTYPES, strict=True)]
+    found, start, pair = [], 0, 0
+    for stop, pair_stop in zip(stops, pair_stops, strict=True):
+        cut = [it[start * n : stop * n] for it, n in zip(whole[:-2], sizes, strict=True)]
+        (partner, lag), m = whole[-2:], _PARTNER_BYTES
+        pairs = partner[pair * m : pair_stop * m] + lag[pair:pair_stop]
+        found.append(PackedActions(stop - start, b"".join(cut), pair_stop - pair, pairs))
+        start, pair = stop, pair_stop
+    return found
+
+
+def packed_few(
+    actions: Actions, stops: Sequence[int], pair_stops: Sequence[int]
+) -> list[PackedActions]:
+    """`packed_actions`, which takes longer where there are few facts."""
+    delta, item, time, action, flags, pairs = [it.tolist() for it in actions[:-2]]
+    partner, lag = actions.partner.tobytes(), actions.lag.tobytes()
+    found, start, pair, m = [], 0, 0, _PARTNER_BYTES
+    for stop, pair_stop in zip(stops, pair_stops, strict=True):
+        n = stop - start
+        columns = _struct_of(n).pack(
+            *(*delta[start:stop], *item[start:stop], *time[start:stop]),
+            *(*action[start:stop], *flags[start:stop], *pairs[start:stop]),
+        )
+        its = partner[pair * m : pair_stop * m] + lag[pair:pair_stop]
+        found.append(PackedActions(n, columns, pair_stop - pair, its))
+        start, pair = stop, pair_stop
+    return found
+
+
+@lru_cache
+def _struct_of(n: int) -> struct.Struct:
+    return struct.Struct(f"<{n}I{n}Q{n}I{3 * n}B")
+
+
+def encode_plain(first: int, next_: int, acted: PackedActions) -> bytes:
+    """As `encode`, of an entry that has facts about actions alone."""
+    n, columns, pairs_n, pairs = acted
+    head = _PACKED_HEADER.pack(VERSION, first, next_, n, pairs_n, *_NO_OTHERS)
+    return head + columns + pairs
+
+
 NONE_PACKED: Final[Mapping[str, Packed]] = MappingProxyType({})
 
 
@@ -232,10 +324,13 @@ def encode(entry: Delta, packed: Mapping[str, Packed] = NONE_PACKED) -> bytes:
     """The entry as it is stored; `packed`: sections in place of the entry's own, by its field."""
     rows, chunks = [], [b""]
     held = (entry.actions, *entry[2:])
-    for name, facts, columns in zip(_FIELDS, held, _SECTIONS, strict=True):
-        if name in packed:
-            rows.append(packed[name].n)
-            chunks.append(packed[name].columns)
+    for name, facts, columns, nothing in zip(_FIELDS, held, _SECTIONS, _NOTHING, strict=True):
+        if (whole := packed.get(name)) is not None:
+            rows.append(whole.n)
+            chunks.append(whole.columns)
+            continue
+        if facts is nothing:
+            rows.append(0)
             continue
         n = len(getattr(facts, columns[0][0]))
         rows.append(n)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from schemas.keys import Keyspace
 from schemas.state.fences import Fence
 
 
-@dataclass(frozen=True)
-class StreamEntry:
+class StreamEntry(NamedTuple):
     """An entry of a Redis stream; `keep`: about how many entries the stream keeps, None: all."""
 
     key: bytes
