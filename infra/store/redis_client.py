@@ -24,6 +24,7 @@ from schemas.errors import ConfigurationError
 # redis-py types each reply for both of its decoding modes; ours always answers bytes
 Client = Any
 CLUSTER_SCHEME: Final = "redis+cluster://"
+_CLUSTERS: Final = redis.RedisCluster, redis.asyncio.RedisCluster
 
 
 class StoreMisconfigured(ConfigurationError):
@@ -87,7 +88,7 @@ def nodes(url: str) -> list[tuple[str, int]]:
 
 
 def is_cluster(client: Client) -> bool:
-    return isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
+    return isinstance(client, _CLUSTERS)
 
 
 def mget(client: Client, names: Sequence[bytes]) -> list[Any]:
