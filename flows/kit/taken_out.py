@@ -65,6 +65,8 @@ class TakenOut:
 
     def mismatch_of_all(self, count: int) -> StateMismatch | None:
         """An error of those that are out, where that is all `count` of them and only an operator mends it."""
+        if not self._outages:
+            return None
         errors = [it.error for it in self._outages.values()]
         mismatches = [it for it in errors if isinstance(it, StateMismatch)]
         return mismatches[0] if len(mismatches) == count else None
@@ -107,6 +109,8 @@ class TakenOut:
 
         Errors: Redis's, where it is away.
         """
+        if not self._outages:
+            return {}
         now, fences = time.monotonic(), dict[int, Fence]()
         for partition, outage in list(self._outages.items()):
             if outage.due <= now and (fence := self._step(partition, outage)):

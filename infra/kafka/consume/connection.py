@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 import time
+from contextlib import suppress
 from typing import Any, Final
 
 from kafka.errors import IncompatibleBrokerVersion
@@ -137,9 +138,14 @@ class BlockingConnection:
     def _send(self, frame: bytes, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._correlation = (self._correlation + 1) % _CORRELATIONS
-        self._socket.settimeout(SEND_SECONDS)
-        self._socket.sendall(frame)
-        self._socket.setblocking(False)
+        sent = 0
+        if self._socket.gettimeout() == 0:  # nearly always it takes all at once
+            with suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                sent = self._socket.send(frame)
+        if sent < len(frame):
+            self._socket.settimeout(SEND_SECONDS)
+            self._socket.sendall(frame[sent:])
+            self._socket.setblocking(False)
         self.is_waiting, self.heard_at = True, time.monotonic()
 
     def _read(self) -> bool:
