@@ -98,6 +98,27 @@ def test_any_batches_from_any_offset_are_what_kafka_python_reads(
     assert all(it.offsets for it in found)
 
 
+@given(st.lists(st.lists(records, min_size=1, max_size=6), min_size=1, max_size=3))
+def test_small_batches_are_read_as_kafka_python_reads_them(batches: list[list[Sent]]) -> None:
+    firsts = list(accumulate(map(len, batches), initial=7))
+    each = list(map(packed, firsts, batches))
+    found = fetch.read_small([memoryview(it) for it in each], firsts[-1] - 7)
+    assert found is not None
+    want, _ = read_by_kafka_python(b"".join(each))
+    assert rows([found]) == [
+        (it.offset, it.timestamp, it.key, it.value, list(it.headers)) for it in want
+    ]
+
+
+def test_small_batches_that_are_harmed_or_compressed_are_not_read() -> None:
+    raw = bytearray(packed(4, [Sent(1, b"k", b"v" * 50, [])]))
+    raw[-3] ^= 1
+    with pytest.raises(CorruptRecordError, match="batch at 4"):
+        fetch.read_small([memoryview(raw)], 1)
+    compressed = packed(4, [Sent(1, b"k", b"v" * 50, [])] * 9, LZ4)
+    assert fetch.read_small([memoryview(compressed)], 9) is None
+
+
 def test_a_large_fetch_is_read_in_chunks_that_follow_each_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
