@@ -66,7 +66,8 @@ def commit_all(client: Client, writes: Sequence[Write]) -> Failed:
     them, on a cluster one for each. A write that fails is applied in no part (but see `Torn`) and the others
     are committed.
 
-    Returns the errors that `commit` would raise, by partition. Errors: Redis's, as in `commit`.
+    Returns the errors that `commit` would raise, by partition. Errors: Redis's, as in `commit`: where EXEC's
+    answer is lost, nobody learns that a command in it failed until one fails again on that key.
     """
     failed: Failed = {}
     if redis_client.is_cluster(client):

@@ -19,8 +19,8 @@ from flows.people.rows import Fetch, Rows
 from flows.people.seen import SeenStrings, append_all, append_long
 from models.arrays import I64, Mask
 from models.features import merged, registry
-from models.features.act import LATE_MS, VERDICTS, Acted, act
-from models.features.columns import ActionColumns, Columns
+from models.features.act import LATE_MS, VERDICTS, Acted, act, grouped
+from models.features.columns import ActionColumns
 from models.features.overflow import Overflow
 from models.outcomes.purchases import REPEATED_ORDER
 from models.seen import APPENDED, PURCHASE, bits_of, entries, of_list
@@ -106,7 +106,8 @@ class Acts:
         if len(some):
             some = some[np.argsort(columns.slot[some], kind="stable")]
             people, who = np.unique(columns.slot[some], return_inverse=True)
-            by_person = _by_person(columns, some, who, len(people))
+            late = columns.received - columns.time > LATE_MS
+            by_person = grouped(columns, some, who, len(people), late)
             everyone = np.ones(len(people), np.bool_)
             again[some] = merged.again(self._rows.take(people), by_person, everyone)
         return again
@@ -245,19 +246,3 @@ def columns_of(read: ReadFold, at: I64) -> ActionColumns:
         columns = tuple(it[at] for it in columns)  # type: ignore[assignment]
         return ActionColumns(*columns, np.maximum(name[at].astype(np.uint32), 1), c.flags[at])
     return ActionColumns(*columns, np.maximum(name.astype(np.uint32), 1), c.flags)
-
-
-def _by_person(columns: ActionColumns, order: I64, who: I64, people: int) -> Columns:
-    return Columns(
-        who=who,
-        offset=columns.offset[order],
-        item=columns.item[order],
-        category=columns.category[order],
-        time=columns.time[order],
-        action=columns.action[order],
-        session=columns.session[order],
-        identity=columns.identity[order],
-        flags=columns.flags[order],
-        late=columns.received[order] - columns.time[order] > LATE_MS,
-        people=people,
-    )

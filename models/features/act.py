@@ -61,12 +61,12 @@ def act_by_numpy(
     order = np.argsort(columns.slot, kind="stable")
     people, who = np.unique(columns.slot[order], return_inverse=True)
     late = columns.received - columns.time > LATE_MS
-    grouped = _grouped(columns, order, who, len(people), late)
+    by_person = grouped(columns, order, who, len(people), late)
     raw = rows.view(_RAW)
     taken = raw[people].view(registry.ROW)
     index = {slot: i for i, slot in enumerate(people.tolist())} if overflow else {}
     held = {index[slot]: it for slot, it in overflow.items() if slot in index}
-    folded = registry.fold(taken, grouped, held)
+    folded = registry.fold(taken, by_person, held)
     raw[people] = taken.view(_RAW)
     overflow.update((int(people[i]), it) for i, it in held.items())
     changed = np.zeros(len(people), np.bool_)
@@ -83,10 +83,11 @@ def act(rows: NDArray[np.void], columns: ActionColumns, overflow: dict[int, Over
     runs = compiled.RUNS
     if runs is None or not runs.complete:
         return act_by_numpy(rows, columns, overflow)
-    return Acted(*compiled.act(rows, columns, overflow, runs, partial(_grouped, columns)))
+    return Acted(*compiled.act(rows, columns, overflow, runs, partial(grouped, columns)))
 
 
-def _grouped(columns: ActionColumns, order: I64, who: I64, people: int, late: Mask) -> Columns:
+def grouped(columns: ActionColumns, order: I64, who: I64, people: int, late: Mask) -> Columns:
+    """The actions `order` (n,), sorted by person: those of the rows `who` (n,), of `people` in all."""
     return Columns(
         who=who,
         offset=columns.offset[order],

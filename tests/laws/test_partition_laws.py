@@ -139,11 +139,15 @@ class Faults:
     def __call__(self, writes: list[Write]) -> None:
         self._rounds += 1
         by_partition = {write.partition: write for write in writes}
+        is_torn = False
         # one fault within the commit a round, and after the others, which commit themselves
         for fault in sorted(self._drawn, key=lambda it: it[2] in WITHIN):
             at, p, kind = fault
+            if kind == "answer_lost" and is_torn:
+                continue  # that a command failed stands in the lost answer alone (`commit_all`)
             if at <= self._rounds and (write := by_partition.pop(p, None)):
                 self._drawn.remove(fault)
+                is_torn |= kind.startswith("torn")
                 getattr(self, kind)(write)
                 if kind in WITHIN:
                     return
