@@ -78,7 +78,7 @@ def bench_command(
     reads      recommendations on MovieLens with everything on (a trained release, every source and
                rule, exploration, an experiment, logged slates): at 300/s, alone and beside busy loops,
                while releases are swapped, and the best rate with p95 below 50 ms; what a served slate
-               costs `people`
+               costs the broker and the flows
     import     a million events through `freshet import` with the whole system up, and the same file
                again, each beside a bare consumer; the memory of an import of MovieLens
 

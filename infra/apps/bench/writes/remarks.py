@@ -41,7 +41,7 @@ def remarks(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"The roll-up takes an entry of 4 events in {items}."
     if served := report["served_record"]:
         yield (
-            f"A served slate costs people {served['us']:.0f} µs of CPU,"
+            f"A served slate costs the broker and all flows {served['us']:.0f} µs of CPU,"
             f" {served['ratio_to_bare_guarded']:.2f} of a bare guarded route's request."
         )
 
