@@ -27,7 +27,7 @@ help:
 	@echo "make up      run broker, Redis, flows and serving here, until Ctrl-C"
 	@echo "make kafka   Apache Kafka in the foreground, on KAFKA_PORT=9092 (Java 17 and Maven)"
 
-$(SETUP): pyproject.toml infra/lock/dev.txt $(wildcard setup.py models/*.[ch] models/*/*.[ch] models/kernels/build.py)
+$(SETUP): pyproject.toml infra/lock/dev.txt $(wildcard setup.py models/*.[ch] models/*/*.[ch] serving/*/*.[ch] models/kernels/build.py)
 	@test -n "$(PYTHON)" || { echo "Freshet needs Python 3.11 or 3.12: none was found (set PYTHON=...)" >&2; exit 1; }
 	@$(PYTHON) infra/lock/set_up.py
 

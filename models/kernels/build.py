@@ -48,6 +48,12 @@ FLAGS: Final = (
     "-ffp-contract=off",  # a * b + c is rounded twice, as numpy rounds it
     "-fno-strict-aliasing",  # rows are bytes that are read as numbers
 )  # fmt: skip
+TYPES: Final = ("serving/decide/decision.h",)
+"""Headers of which Python reads types: what KERNEL_TYPE marks, and the numbers that these use."""
+_TYPE: Final = re.compile(
+    r"^KERNEL_TYPE\s+(typedef struct \{.*?^\} \w+;)", re.MULTILINE | re.DOTALL
+)
+_NUMBER: Final = re.compile(r"^#define (\w+) (\d+)\b", re.MULTILINE)
 _DECLARED: Final = re.compile(r"^KERNEL\s+([^{;]+?)\s*\{", re.MULTILINE)
 _MAX_LINES: Final = 20
 """Of a compiler's message."""
@@ -63,7 +69,7 @@ def place() -> Path:
 
 
 def headers() -> list[Path]:
-    return sorted(HERE.glob("*.h"))
+    return [*sorted(HERE.glob("*.h")), *(ROOT / it for it in TYPES)]
 
 
 def digest() -> str:
@@ -75,7 +81,22 @@ def digest() -> str:
 
 
 def declarations() -> str:
-    """The functions that Python calls, as C declares them."""
+    """The types and functions that Python uses, as C declares them."""
+    return types() + functions()
+
+
+def types() -> str:
+    """The types that Python reads, and the numbers in them."""
+    found = []
+    for name in TYPES:
+        text = (ROOT / name).read_text()
+        found += [f"#define {it} {number}" for it, number in _NUMBER.findall(text)]
+        found += _TYPE.findall(text)
+    return "".join(f"{it}\n" for it in found)
+
+
+def functions() -> str:
+    """The functions that Python calls."""
     found = ["const char *source_digest(void)"]
     for name in SOURCES:
         found += _DECLARED.findall((ROOT / name).read_text())
@@ -91,8 +112,9 @@ def build(to: Path, flags: Sequence[str] = ()) -> None:
         raise NotBuilt(str(error)) from None
     ffi = FFI()
     ffi.cdef(declarations())
-    preamble = f'#include "kernel.h"\nconst char *source_digest(void) {{ return "{digest()}"; }}\n'
-    ffi.set_source("models.kernels._kernel", preamble + declarations())
+    includes = "".join(f'#include "{ROOT / it}"\n' for it in ("models/kernels/kernel.h", *TYPES))
+    preamble = f'{includes}const char *source_digest(void) {{ return "{digest()}"; }}\n'
+    ffi.set_source("models.kernels._kernel", preamble + functions())
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=".build") as folder:
         glue, made = Path(folder, "_kernel.c"), Path(folder, "made")
         with contextlib.redirect_stdout(None):  # it says where it writes

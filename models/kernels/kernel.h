@@ -11,6 +11,8 @@
 
 /* before a function that Python calls: models/kernels/build.py reads its declaration */
 #define KERNEL
+/* before a type that Python reads */
+#define KERNEL_TYPE
 
 /* Before a loop over numbers side by side: of it there is plain C, and where compiler and loader can choose at run
  * time, code for AVX2, which gives the same bits (no sum is reordered, no product fused). */
