@@ -32,6 +32,7 @@ SOURCES: Final = (
     "models/outcomes/stored_join.c",
     "models/records.c",
     "models/release/person.c",
+    "models/release/trees.c",
     "models/slots.c",
     "models/features/act.c",
     "models/features/counts.c",
@@ -48,7 +49,10 @@ FLAGS: Final = (
     "-ffp-contract=off",  # a * b + c is rounded twice, as numpy rounds it
     "-fno-strict-aliasing",  # rows are bytes that are read as numbers
 )  # fmt: skip
-TYPES: Final = ("serving/decide/decision.h",)
+TYPES: Final = (
+    "models/release/trees.h",
+    "serving/decide/decision.h",
+)
 """Headers of which Python reads types: what KERNEL_TYPE marks, and the numbers that these use."""
 _TYPE: Final = re.compile(
     r"^KERNEL_TYPE\s+(typedef struct \{.*?^\} \w+;)", re.MULTILINE | re.DOTALL

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.release import content
+from models.kernels.loading import kernel
+from models.release import agreement, content
 from models.release import runtime as onnx
 from models.release.release import Release, Scores, Space, Vectors
+from models.release.trees import Trees
 from schemas import releases
 from schemas.errors import FreshetError
 from schemas.releases import (
@@ -24,12 +28,15 @@ from schemas.releases import (
     HASHES,
     MANIFEST,
     RANKER,
+    SAMPLE,
     UPGRADES,
     VECTORS,
     Manifest,
     ReleaseFile,
 )
 from schemas.version import readable
+
+_log = logging.getLogger(__name__)
 
 
 class BadRelease(FreshetError):
@@ -146,14 +153,53 @@ def _load(path: Path, manifest: Manifest, sha: str, wanted: str) -> Release:
     if missing:
         raise BadRelease(f"it lacks {', '.join(sorted(missing))}")
     space = _space(files, manifest.space.items)
-    rank = None
-    if RANKER in files:
-        width = len(manifest.features)
-        rank = ranker(files[RANKER], width)
-        tried = rank(np.zeros((2, width), np.float32))
-        if tried.shape != (2,) or not np.isfinite(tried).all():
-            raise BadRelease(f"{RANKER} does not give a finite score a row")
-    return Release(manifest.id, manifest.features, manifest.coarse, space, rank, manifest.counting)
+    release = Release(
+        manifest.id, manifest.features, manifest.coarse, space, counting=manifest.counting
+    )
+    if RANKER not in files:
+        return release
+    sample = _sample(files[SAMPLE], len(manifest.features)) if SAMPLE in files else None
+    return with_ranker(release, files[RANKER], sample)
+
+
+def with_ranker(release: Release, model: bytes, sample: Vectors | None = None) -> Release:
+    """`release` with this ranker, an ONNX model over its features. Where the kernel reads its trees and ONNX
+    Runtime agrees with it, on `sample`, rows of the training, and on rows about each threshold, these serve.
+
+    Errors: `BadRelease`.
+    """
+    width = len(release.features)
+    rank = ranker(model, width)
+    tried = rank(np.zeros((2, width), np.float32))
+    if tried.shape != (2,) or not np.isfinite(tried).all():
+        raise BadRelease(f"{RANKER} does not give a finite score a row")
+    trees, why = None, "there is no compiled kernel"
+    if kernel is not None:
+        trees, why = _judged(model, width, rank, sample)
+    if why:
+        _log.info("release %s: ONNX Runtime ranks: %s", release.id, why)
+    return replace(release, rank=rank, trees=trees, without_trees=why)
+
+
+def _judged(
+    model: bytes, width: int, rank: Any, sample: Vectors | None
+) -> tuple[Trees | None, str]:
+    """The trees that the kernel may evaluate, or None and why it may not."""
+    trees = Trees.read(model, width)
+    if trees is None:
+        return None, f"the kernel reads no trees in {RANKER}"
+    for rows in (agreement.probes(trees), sample):
+        if rows is not None and (why := agreement.disagreement(trees, rank, rows)):
+            _log.warning("the kernel's trees are not used: %s", why)
+            return None, why
+    return trees, ""
+
+
+def _sample(data: bytes, width: int) -> Vectors:
+    rows = _array(SAMPLE, data)
+    if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != width:
+        raise BadRelease(f"{SAMPLE} does not hold rows of {width} features")
+    return rows
 
 
 def _space(files: Mapping[str, bytes], items: int) -> Space:

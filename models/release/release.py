@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.release.content import DIM
+from models.release.trees import Trees
 from schemas.state.counting import BUILT_IN, Counting
 
 Vectors = NDArray[np.float32]
@@ -43,7 +44,8 @@ class Space:
 
 @dataclass(frozen=True)
 class Release:
-    """`features` are the ranker's columns in their order; `rank` takes (n, len(features)) float32."""
+    """`features` are the ranker's columns in their order; `rank` takes (n, len(features)) float32, and runs
+    ONNX Runtime."""
 
     id: str
     features: tuple[str, ...]
@@ -53,6 +55,17 @@ class Release:
     rank: Callable[[Vectors], Scores] | None = None
     counting: Counting = BUILT_IN
     """How pairs and popularity are counted while it serves."""
+    trees: Trees | None = None
+    """The ranker as the kernel evaluates it, where ONNX Runtime agreed with it; None: `rank` serves."""
+    without_trees: str = ""
+    """Why a release with a ranker has no `trees`."""
+
+    def predict(self, rows: Vectors) -> Scores:
+        """(n,) float32 by the ranker, of (n, len(features)) rows. There must be one."""
+        if self.trees is not None:
+            return self.trees.predict(rows)
+        assert self.rank is not None
+        return self.rank(rows)
 
 
 NO_SPACE: Final = Space(

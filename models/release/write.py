@@ -23,7 +23,8 @@ _HIDDEN: Final = ".tmp-"
 def save(
     directory: Path, manifest: Manifest, arrays: Mapping[str, Any], model: bytes | None
 ) -> str:
-    """Writes `directory`/<manifest.id>, and its model card; `arrays`: `HASHES`, `VECTORS` and `ENCODER`.
+    """Writes `directory`/<manifest.id>, and its model card; `arrays`: `HASHES`, `VECTORS` and `ENCODER`,
+    and `SAMPLE` where there is one.
     Gives the SHA-256 of the manifest, whose `files`, `schema` and `format` it fills in.
 
     The files are written under another name, flushed to the disk, and renamed last: no reader sees half a

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 OPSET: Final = 15
 ROWS: Final = "rows"
 _THRESHOLDS: Final = "threshold="
+_ZERO: Final = np.float32(1e-35)
+"""LightGBM reads a number up to it, of either sign, as 0 (kZeroThreshold in its meta.h); ONNX does not."""
 
 
 def export(model: lightgbm.Booster, start: Sequence[float] | NDArray[np.float64]) -> bytes:
@@ -50,6 +52,10 @@ def in_float32(model: lightgbm.Booster) -> lightgbm.Booster:
 def _down(threshold: str) -> str:
     exact = float(threshold)
     rounded = np.float32(exact)
+    if abs(rounded) <= _ZERO:
+        # 0 goes as it goes: with the positive ones below the threshold, or with the negative ones above it
+        rounded = _ZERO if exact >= 0 else -_ZERO
+        exact = -np.inf if exact < 0 else float(rounded)
     if float(rounded) > exact:
         rounded = np.nextafter(rounded, np.float32(-np.inf))
     return repr(float(rounded))

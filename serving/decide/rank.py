@@ -46,7 +46,7 @@ def rank(case: Case, pool: Pool, scored: Scored) -> Ranked:
     if release is not None and release.rank is not None and ranker_applies(case) and len(scores):
         best = scored.order[:MAX_RANKED]
         rows = feature_rows(case, pool, scored.kept[best], release.features)
-        outputs = release.rank(rows)
+        outputs = release.predict(rows)
         # where an output is not finite, the coarse order holds and `Ranked.reranked` is empty
         if np.isfinite(outputs).all():
             reranked, predictions, scores = best, outputs, _merged(scored, best, outputs)

@@ -45,7 +45,6 @@ def test_each_lock_holds_less_than_the_next() -> None:
     assert serve.keys() < run.keys() < train.keys()
     assert {
         "lightgbm",
-        "onnx",
         "onnxmltools",
         "scikit-learn",
         "skl2onnx",

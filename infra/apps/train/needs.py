@@ -8,7 +8,7 @@ from typing import Final
 from infra.version import DISTRIBUTION
 from schemas.errors import ConfigurationError
 
-MODULES: Final = ("lightgbm", "onnx", "onnxmltools", "scipy", "skl2onnx", "sklearn")
+MODULES: Final = ("lightgbm", "onnxmltools", "scipy", "skl2onnx", "sklearn")
 
 
 class NotInstalled(ConfigurationError):

@@ -135,7 +135,7 @@ def write(
     from models.release.write import save
     from models.training import vectors
     from schemas.control import Released
-    from schemas.releases import ENCODER, HASHES, VECTORS, Manifest, Space
+    from schemas.releases import ENCODER, HASHES, SAMPLE, VECTORS, Manifest, Space
 
     manifest = Manifest(
         format=0,
@@ -157,6 +157,8 @@ def write(
         VECTORS: np.rint(trained.learnt.vectors * content.GRID).astype(np.int16),
         ENCODER: trained.learnt.encoder,
     }
+    if trained.sample is not None:
+        arrays[SAMPLE] = trained.sample
     sha = save(settings.releases, manifest, arrays, trained.model)
     try:
         upload(settings, manifest.id)

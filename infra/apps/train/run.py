@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from infra.apps.train.trained import Judged, TrainedRelease
 from infra.settings import Settings
 from models.evaluation.gate import COARSE, RANKER, Condition, at_most, judge
 from models.evaluation.intervals import IntervalEstimate, Resamples
-from models.evaluation.ranking import MAX_RANK, Ranks, gains
+from models.evaluation.ranking import MAX_RANK, FeatureRows, Ranks, gains
 from models.release import artefact
 from models.release.release import Release, Space
 from models.training import ranker
@@ -31,6 +31,10 @@ from schemas.releases import TrainingData
 
 if TYPE_CHECKING:
     from infra.terminal.progress import Reporter
+
+
+SAMPLE_ROWS: Final = 256
+"""That a release keeps: on them its trees are compared with ONNX Runtime wherever it is loaded."""
 
 
 class Sizes(NamedTuple):
@@ -43,13 +47,14 @@ class Sizes(NamedTuple):
 
 class RankerModel(NamedTuple):
     """A ranker's columns, its exported model, and how it holds the checks. `lists`: what it learnt from;
-    `dropped`: the lists that it could not learn from, by reason."""
+    `dropped`: the lists that it could not learn from, by reason; `sample`: rows of `lists`."""
 
     features: tuple[str, ...]
     model: bytes | None
     conditions: tuple[Condition, ...]
     lists: int
     dropped: Counter[str]
+    sample: FeatureRows | None = None
 
 
 def train(
@@ -92,6 +97,7 @@ def train(
             "lists": made.lists,
         },
         seconds={"train": round(time.monotonic() - began, 1)},
+        sample=made.sample if with_ranker else None,
     )
 
 
@@ -110,7 +116,10 @@ def _ranker(
         fitted = ranker.fit(found, FEATURES, basis.coarse)
     model = fitted.export()
     conditions = checks.check(fitted, model, found.rows)
-    return RankerModel(fitted.features, model, conditions, len(found.size), dropped)
+    columns = [FEATURES.index(name) for name in fitted.features]
+    some = np.linspace(0, len(found.rows) - 1, SAMPLE_ROWS).astype(np.int64)
+    sample = np.ascontiguousarray(found.rows[some][:, columns])
+    return RankerModel(fitted.features, model, conditions, len(found.size), dropped, sample)
 
 
 def _judged(
@@ -125,8 +134,8 @@ def _judged(
 ) -> Judged:
     release = basis
     if made.model is not None:
-        rank = artefact.ranker(made.model, len(made.features))
-        release = replace(basis, features=made.features, rank=rank)
+        release = replace(basis, features=made.features)
+        release = artefact.with_ranker(release, made.model, made.sample)
     partition, offset = np.array([it[:2] for it in planned.judge], np.int64).T
     at = indices(acts, partition, offset)
     kept = at_most(acts.person[at])

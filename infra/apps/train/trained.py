@@ -13,6 +13,7 @@ from infra.apps.replay.recipe import REPEAT
 from infra.apps.train.history import Coarse
 from models.evaluation.gate import COARSE, RANKER, RankingQuality, Verdict
 from models.evaluation.intervals import IntervalEstimate
+from models.evaluation.ranking import FeatureRows
 from models.release import artefact
 from models.release.release import Release, Space
 from models.training.vectors import Learnt
@@ -31,9 +32,9 @@ class Judged(NamedTuple):
 
 @dataclass
 class TrainedRelease:
-    """A release before it is written. `model` is None where it goes without a ranker. `released`: the gate
-    lets it serve; else it is kept, for a person to promote. `verdict`: the one that decided. `dropped`:
-    actions that nothing was learnt from, by reason."""
+    """A release before it is written. `model` is None where it goes without a ranker; `sample` (n, F): some
+    rows that it learnt from. `released`: the gate lets it serve; else it is kept, for a person to promote.
+    `verdict`: the one that decided. `dropped`: actions that nothing was learnt from, by reason."""
 
     hashes: NDArray[np.uint64]
     learnt: Learnt
@@ -45,6 +46,7 @@ class TrainedRelease:
     judged: Judged
     choices: dict[str, int]
     seconds: dict[str, float]
+    sample: FeatureRows | None = None
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -77,8 +79,8 @@ class TrainedRelease:
     def release(self, identifier: str) -> Release:
         """The release in memory, as it is once it was written and loaded."""
         space = Space(self.hashes, self.learnt.vectors, artefact.encoder(self.learnt.encoder))
-        rank = artefact.ranker(self.model, len(self.features)) if self.model is not None else None
-        return Release(identifier, self.features, self.weights, space, rank, self.counting)
+        made = Release(identifier, self.features, self.weights, space, counting=self.counting)
+        return made if self.model is None else artefact.with_ranker(made, self.model, self.sample)
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import lightgbm
 import numpy as np
 import pytest
 
+from models.kernels.loading import kernel
 from models.release import artefact, content
 from models.release.artefact import BadRelease
 from models.release.write import save
@@ -19,6 +20,7 @@ from schemas.releases import (
     HASHES,
     MANIFEST,
     RANKER,
+    SAMPLE,
     VECTORS,
     Manifest,
     Space,
@@ -89,6 +91,24 @@ def test_a_release_is_read_as_it_was_written(saved: Path) -> None:
     assert np.array_equal(np.rint(encoded * content.GRID), encoded * content.GRID)
     one = read.space.encode(read.space.vectors[2:3])
     assert np.array_equal(one[0], encoded[2])
+
+
+def test_a_sample_of_the_training_comes_with_a_release_and_must_be_rows_of_its_ranker(
+    tmp_path: Path, model: bytes
+) -> None:
+    rows = np.random.default_rng(2).random((20, 3), np.float32)
+    save(tmp_path, manifest(), arrays() | {SAMPLE: rows}, model)
+    read = artefact.load(tmp_path / ID)
+    assert (read.trees is None) == (kernel is None)
+    assert read.predict(rows).shape == (20,)
+    for name, bad in (
+        ("width", rows[:, :2]),
+        ("kind", rows.astype(np.float64)),
+        ("shape", rows[0]),
+    ):
+        save(tmp_path / name, manifest(), arrays() | {SAMPLE: bad}, model)
+        with pytest.raises(BadRelease, match=r"sample\.npy does not hold rows of 3 features"):
+            artefact.load(tmp_path / name / ID)
 
 
 def test_a_release_names_how_is_counted_and_one_of_format_1_the_counting_of_its_time(
