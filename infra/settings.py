@@ -112,6 +112,9 @@ class Settings(KafkaSettings, frozen=True, kw_only=True):
     frames: str = "on"
     """on: served records and slates of a partition travel together in one record of the log, a frame; off:
     each by itself, for a consumer that reads no frames."""
+    shed_ms: float = 50.0
+    """While the reads that a serving process has taken need more CPU than this, it sheds new ones: they get
+    the popular list at once (fallback overload), and nothing of them is logged. 0: it takes every read."""
     connections: int = 4096
     """Most connections of clients to one serving process; one more is answered 503. It keeps 128 of the files
     that it may open (ulimit -n) for itself."""
@@ -294,6 +297,8 @@ def _check(settings: Settings) -> None:
         raise BadSetting("FRESHET_CONNECTIONS_PER_ADDRESS must be 0 (no bound) or more")
     if not settings.cold_days >= 0:
         raise BadSetting("FRESHET_COLD_DAYS must be 0 (never) or more")
+    if not 0 <= settings.shed_ms < float("inf"):
+        raise BadSetting("FRESHET_SHED_MS must be 0 (no read is shed) or more")
     for name in ("verify_seconds", "lake_keep_seconds"):
         if getattr(settings, name) and not getattr(settings, name) >= 1:
             raise BadSetting(f"{VARIABLES[name]} must be 0 (never) or at least 1")

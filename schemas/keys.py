@@ -272,6 +272,10 @@ class Keyspace:
         """Holds, by serving worker, the generation that it reads and when it last reported it."""
         return b"ga:{%b}" % self._shared[_LIVE]
 
+    def shed(self) -> bytes:
+        """Holds, by experiment, version and variant, how many reads were shed."""
+        return b"sd:{%b}" % self._shared[_LIVE]
+
     def control_state(self) -> bytes:
         """The state of `control`, which has one partition: in one slot with its changes and its fence."""
         return b"c:{%b}" % self._shared[0]
@@ -627,6 +631,14 @@ KEYS: Final = (
         ("rebuild",),
         "events",
         "serving worker -> the generation that it reads, and when it last reported it",
+    ),
+    Key(
+        "sd:{live}",
+        "hash",
+        "serving",
+        ("serving",),
+        "",
+        "experiment/version/variant -> how many reads were shed, all workers together",
     ),
     Key(
         "tb:{tables*}:log", "stream", "rollup", ("serving",), "events", "what each version changed"

@@ -34,10 +34,14 @@ from serving.state.followers import CatalogueFollower, ControlFollower, TablesFo
 from serving.state.generation import Generation
 from serving.state.idempotency import IdempotencyKeys
 from serving.state.lag import Lag
+from serving.state.list_cache import ListCache
 from serving.state.log_end import LogEnd
+from serving.state.loop_lag import LoopLag
 from serving.state.people import PersonReader
 from serving.state.probe import Probe
+from serving.state.queue import ReadQueue
 from serving.state.releases import Releases
+from serving.state.shed import ShedReads
 from serving.state.tallies import Tallies
 from serving.world.catalogue import ItemTable
 from serving.world.filters import Filters
@@ -77,6 +81,10 @@ class Serving:
     lag: Lag = field(init=False)
     compatibility: Compatibility = field(init=False)
     reader: PersonReader = field(init=False)
+    queue: ReadQueue = field(init=False)
+    loop_lag: LoopLag = field(default_factory=LoopLag)
+    lists: ListCache = field(init=False)
+    shed: ShedReads = field(init=False)
     releases: Releases = field(init=False)
     slates: Slates = field(init=False)
     writes: Writes = field(init=False)
@@ -97,6 +105,9 @@ class Serving:
         self.reader = PersonReader(
             self.redis, self.generation, self.log_end, self.compatibility.report_unreadable
         )
+        self.queue = ReadQueue(self.settings.shed_ms, lambda: self.reader.waiting)
+        self.lists = ListCache(lambda: self.clock())
+        self.shed = ShedReads(self.redis, self.settings.keyspace, self.metrics)
         self.releases = Releases(
             self.settings, self.control, self.catalogue, self.metrics, columns.COLUMN_NAMES
         )
@@ -142,6 +153,9 @@ class Serving:
                 serving.writes,
             ]
             await stack.enter_async_context(running(serving.components))
+            await stack.enter_async_context(running([serving.shed]))
+            serving.loop_lag.start()
+            stack.callback(serving.loop_lag.stop)
             yield serving
 
 

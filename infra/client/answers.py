@@ -56,9 +56,10 @@ class ServedBy(msgspec.Struct, kw_only=True):
 
 
 class Answer(msgspec.Struct, kw_only=True):
-    """A slate for one person. `freshness` is null where the slate is the same for all people."""
+    """A slate for one person. `freshness` is null where the slate is the same for all people; `slate_id` is
+    null where nothing is logged of it, since more was asked than can be done (fallback ``overload``)."""
 
-    slate_id: str
+    slate_id: str | None
     items: list[Item]
     fallback: str | None
     rules_relaxed: tuple[str, ...]

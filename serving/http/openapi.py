@@ -28,7 +28,7 @@ _MEANING: Final = {
     429: "This address has too many connections; retry after `Retry-After`",
     431: "The headers are too large, or too many",
     501: "A Transfer-Encoding other than chunked",
-    503: "Nothing durable took it; retry with the same ids after `Retry-After`",
+    503: "Nothing durable took it, or too much is read; retry with the same ids after `Retry-After`",
 }
 _IN_UTF8: Final = (
     f"UTF-8, as it is or with the Content-Encoding {CODINGS}; at most 1 MiB, inflated too."

@@ -87,7 +87,11 @@ class ServedBy(msgspec.Struct, kw_only=True):
 
 
 class Answer(msgspec.Struct, kw_only=True):
-    slate_id: str
+    """`fallback`: why it is a lesser answer, null for a full one. `overload`: more is asked than can be done,
+    so this is the popular list. Nothing is logged of it: `slate_id` and `freshness` are null. `exclude`,
+    `filter`, `cursor`, `after`, `explain` and what the person saw did not count."""
+
+    slate_id: str | None
     user_id: str | msgspec.UnsetType | None = msgspec.UNSET
     anonymous_id: str | msgspec.UnsetType = msgspec.UNSET
     placement: str

@@ -9,7 +9,7 @@ from serving.context import Serving
 from serving.decide.case import Ask, World
 from serving.decide.decide import decide
 from serving.decide.person import EMPTY_PERSON
-from serving.decide.results import Decision
+from serving.decide.results import Decision, Shown
 from serving.read import record
 from serving.read.answer import Freshness
 from serving.read.query import Query
@@ -58,6 +58,14 @@ def popular(context: Serving, query: Query) -> Reply:
     return _reply(context, query, question, decision, world, watch)
 
 
+def most_popular(context: Serving, count: int, category: str | None) -> list[Shown]:
+    """The first `count` items of `popular` now, of the category where one is named; as an answer explains
+    them."""
+    now = context.clock()
+    ask = Ask(now=now, count=count, category=category, seed=0, placement="popular")
+    return decide(EMPTY_PERSON, world_of(context, POPULAR, ""), ask, "reason").items
+
+
 def _question(
     context: Serving,
     query: Query,
@@ -92,7 +100,7 @@ def _reply(
 ) -> Reply:
     """The reply, which is the same for every person; its slate is logged."""
     answer = make_answer(question, decision, world, Freshness(), watch)
-    slate = record.slate(decision, answer, question.ask, question.at)
+    slate = record.slate(decision, answer, question)
     reply = Reply(answer, decision, watch, slate)
     log_slate(context, reply, query)
     return reply

@@ -1,12 +1,12 @@
-"""One recommendation, and a page of several: read > assign > decide > answer > log, a stage a line.
+"""One recommendation, and a page of several: read > queue > assign > decide > answer > log.
 
-`resolve` reads and assigns; `decide` goes on to retrieve > eligible > score > rank > arrange > explain.
+`decide` goes on to retrieve > eligible > score > rank > arrange > explain.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from schemas.alphabet import Millis
@@ -14,11 +14,19 @@ from serving.context import Serving
 from serving.decide.case import Ask
 from serving.decide.decide import decide
 from serving.decide.results import Decision, Shown
+from serving.edge.identity import Identity
 from serving.read import record
 from serving.read.answer import AssignedOut, freshness
 from serving.read.query import Query
 from serving.read.reply import Question, Reply, draw_seed, log_slate, make_answer, without_model
-from serving.read.resolve import Resolved, resolve, resolve_page
+from serving.read.resolve import (
+    PersonRead,
+    Resolved,
+    assign,
+    identify,
+    read_person,
+    resolve_page,
+)
 from serving.read.rows import Rows
 from serving.read.watch import Stopwatch
 
@@ -30,14 +38,33 @@ UNLOGGED: Final = "replay"
 async def recommend(context: Serving, query: Query) -> Reply:
     """The reply to one query, logged. Errors: `Rejected`."""
     watch = Stopwatch()
-    resolved = await resolve(context, query, watch)
-    question = make_question(resolved, context.clock())
-    decision = decide(
-        resolved.person_read.person, resolved.world, question.ask, query.explain, watch
-    )
-    reply = make_reply(context, resolved, question, with_fallback(decision, resolved), watch)
+    identity = identify(context, query)
+    person_read = await read_person(context, query, identity)
+    watch("read")
+    return await context.queue.run(partial(answered, context, query, identity, person_read, watch))
+
+
+def answered(
+    context: Serving, query: Query, identity: Identity, person_read: PersonRead, watch: Stopwatch
+) -> Reply:
+    """The reply to one query once its person is there and it is its turn, logged. Errors: `Rejected`."""
+    watch("queue")
+    resolved = assign(context, query, identity, person_read)
+    watch("assign")
+    reply = decided(context, resolved, watch)
     log_slate(context, reply, query)
     return reply
+
+
+def decided(
+    context: Serving, resolved: Resolved, watch: Stopwatch, shown: Sequence[Shown] = ()
+) -> Reply:
+    """The reply to a resolved query, not logged yet. `shown`: the items that the page shows already."""
+    question = make_question(resolved, context.clock(), shown)
+    decision = decide(
+        resolved.person_read.person, resolved.world, question.ask, resolved.query.explain, watch
+    )
+    return make_reply(context, resolved, question, with_fallback(decision, resolved), watch)
 
 
 async def page(context: Serving, rows: Rows) -> list[Reply]:
@@ -49,20 +76,24 @@ async def page(context: Serving, rows: Rows) -> list[Reply]:
     watch = Stopwatch()
     replies: list[Reply] = []
     shown: list[Shown] = []
-    for resolved in await resolve_page(context, rows, watch):
-        question, explain = make_question(resolved, context.clock(), shown), resolved.query.explain
-        decision = decide(resolved.person_read.person, resolved.world, question.ask, explain, watch)
-        replies.append(
-            make_reply(context, resolved, question, with_fallback(decision, resolved), watch)
-        )
-        if rows.distinct:
-            shown += decision.items
-        await asyncio.sleep(0)  # a long page lets other requests in between
-        watch = Stopwatch()
+    with context.queue.reserved(len(rows.rows)) as release:
+        for resolved in await resolve_page(context, rows, watch):
+            release()
+            # each row queues by itself, so that other requests come in between
+            reply = await context.queue.run(partial(_row, context, resolved, watch, shown))
+            replies.append(reply)
+            if rows.distinct:
+                shown += reply.decision.items
+            watch = Stopwatch()
     # only now: a page that is cancelled half-way was not served
     for reply, query in zip(replies, rows.rows, strict=True):
         log_slate(context, reply, query)
     return replies
+
+
+def _row(context: Serving, resolved: Resolved, watch: Stopwatch, shown: Sequence[Shown]) -> Reply:
+    watch("queue")
+    return decided(context, resolved, watch, shown)
 
 
 def make_question(resolved: Resolved, at: Millis, shown: Sequence[Shown] = ()) -> Question:
@@ -111,8 +142,7 @@ def make_reply(
     slate = record.slate(
         decision,
         answer,
-        question.ask,
-        question.at,
+        question,
         identity.pseudonym,
         resolved.experiments,
         query.session_id,

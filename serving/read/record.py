@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from schemas.alphabet import Millis, Pseudonym
+from schemas.alphabet import Pseudonym
 from schemas.events import Assigned, Served
 from schemas.slates import Slate, SlateItem, source
-from serving.decide.case import Ask
 from serving.decide.results import Decision
 from serving.read.answer import Answer
+from serving.read.reply import Question
 
 
 def slate(
     decision: Decision,
     answer: Answer,
-    ask: Ask,
-    at: Millis,
+    question: Question,
     person: Pseudonym | None = None,
     experiments: tuple[Assigned, ...] = (),
     session_id: str | None = None,
 ) -> Slate:
-    """The record for `slates` of an answer made at `at` (Unix ms), in the session that the request named."""
-    served_by = answer.served_by
+    """The record for `slates` of an answer to `question`, in the session that the request named."""
+    served_by, ask = answer.served_by, question.ask
     return Slate(
-        slate_id=answer.slate_id,
-        served_at=at,
+        slate_id=question.slate_id,
+        served_at=question.at,
         placement=answer.placement,
         person=person,
         items=tuple(

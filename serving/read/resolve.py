@@ -12,12 +12,12 @@ from schemas.events import Assigned
 from schemas.reject import Rejected
 from serving.context import Serving
 from serving.decide.case import World
-from serving.decide.person import EMPTY_PERSON, Person, StoreDown
+from serving.decide.person import EMPTY_PERSON, Blobs, Person, StoreDown
 from serving.edge.identity import Identity
 from serving.read.query import Query
 from serving.read.rows import Rows
 from serving.read.watch import Stopwatch
-from serving.world.placements import PlacedRecipe
+from serving.world.placements import Assignment, PlacedRecipe
 
 T = TypeVar("T")
 MAX_NAMED: Final = 50
@@ -51,25 +51,14 @@ class Resolved(NamedTuple):
     release_missing: bool
 
 
-async def resolve(context: Serving, query: Query, watch: Stopwatch) -> Resolved:
-    """Reads the person, then assigns variants. Errors: `Rejected`: an unknown placement or filter, a position
-    of another partition."""
-    identity = _identify(context, query)
-    person_read = await _read_person(context, query, identity)
-    watch("read")
-    resolved = _assign(context, query, identity, person_read)
-    watch("assign")
-    return resolved
-
-
 async def resolve_page(context: Serving, rows: Rows, watch: Stopwatch) -> list[Resolved]:
-    """`resolve` for each row of a page, all from one world; rows that read the same of a person share the
-    read. Errors: `Rejected`, with the path of the row's field."""
-    identities = [_for_row(rows, n, _identify, context, row) for n, row in enumerate(rows.rows)]
+    """`read_person` and `assign` for each row of a page; rows that read the same of a person share the read.
+    Errors: `Rejected`, with the path of the row's field."""
+    identities = [for_row(rows, n, identify, context, row) for n, row in enumerate(rows.rows)]
     reads = await _read_people(context, list(zip(rows.rows, identities, strict=True)))
     watch("read")
     resolved = [
-        _for_row(rows, n, _assign, context, row, identity, reads[n])
+        for_row(rows, n, assign, context, row, identity, reads[n])
         for n, (row, identity) in enumerate(zip(rows.rows, identities, strict=True))
     ]
     watch("assign")
@@ -91,7 +80,7 @@ def world(context: Serving, placed: PlacedRecipe, release: str) -> World:
     )
 
 
-def _identify(context: Serving, query: Query) -> Identity:
+def identify(context: Serving, query: Query) -> Identity:
     """The identity that the query names. Errors: `Rejected`: an unknown placement, a position of another
     partition."""
     if query.user_id is not None:
@@ -105,7 +94,7 @@ def _identify(context: Serving, query: Query) -> Identity:
     return identity
 
 
-async def _read_person(context: Serving, query: Query, identity: Identity) -> PersonRead:
+async def read_person(context: Serving, query: Query, identity: Identity) -> PersonRead:
     """The person as the store has them; an empty one where the store is away."""
     try:
         if query.after is None:
@@ -117,32 +106,32 @@ async def _read_person(context: Serving, query: Query, identity: Identity) -> Pe
         return PersonRead(EMPTY_PERSON, 0, query.after is not None, True)
 
 
+def person_found(context: Serving, identity: Identity, found: Blobs | StoreDown) -> PersonRead:
+    """As `read_person` of a query without `after`, of what `PersonReader.submit` found."""
+    try:
+        return PersonRead(context.reader.decoded(identity.pseudonym, identity.partition, found))
+    except StoreDown:
+        return PersonRead(EMPTY_PERSON, down=True)
+
+
 async def _read_people(context: Serving, queries: list[tuple[Query, Identity]]) -> list[PersonRead]:
     keys = [(identity, query.after, query.max_wait_ms) for query, identity in queries]
     distinct = dict(zip(keys, queries, strict=True))
     found = await asyncio.gather(
-        *(_read_person(context, query, identity) for query, identity in distinct.values())
+        *(read_person(context, query, identity) for query, identity in distinct.values())
     )
     reads = dict(zip(distinct, found, strict=True))
     return [reads[key] for key in keys]
 
 
-def _assign(
-    context: Serving, query: Query, identity: Identity, person_read: PersonRead
-) -> Resolved:
-    """Variants are drawn with the person's first id, so that a link keeps them (`models.outcomes.links`).
+def assign(context: Serving, query: Query, identity: Identity, person_read: PersonRead) -> Resolved:
+    """The query with the variant that the person gets. Variants are drawn with the person's first id, so
+    that a link keeps them (`models.outcomes.links`).
 
     Errors: `Rejected`: an unknown placement, or a filter that it does not have.
     """
     first = person_read.person.links.first or identity.pseudonym
-    assignment = context.control.assigned(query.placement, Pseudonym(first))
-    if assignment is None:
-        raise _unknown("placement", {*BUILT_IN, *context.control.placements})
-    named_filter = None
-    if query.filter is not None:
-        named_filter = assignment.placed.recipe.filters.get(query.filter)
-        if named_filter is None:
-            raise _unknown("filter", assignment.placed.recipe.filters)
+    assignment, named_filter = assigned_to(context, query, Pseudonym(first))
     assigned = world(context, assignment.placed, assignment.release)
     missing = bool(assignment.release) and assigned.release is None
     return Resolved(
@@ -154,6 +143,21 @@ def _assign(
         named_filter,
         missing and _uses_release(assigned.recipe),
     )
+
+
+def assigned_to(
+    context: Serving, query: Query, person: Pseudonym
+) -> tuple[Assignment, Filter | None]:
+    """What `person` gets at the placement, and the filter that the query names. Errors: as `assign`."""
+    assignment = context.control.assigned(query.placement, person)
+    if assignment is None:
+        raise _unknown("placement", {*BUILT_IN, *context.control.placements})
+    if query.filter is None:
+        return assignment, None
+    named_filter = assignment.placed.recipe.filters.get(query.filter)
+    if named_filter is None:
+        raise _unknown("filter", assignment.placed.recipe.filters)
+    return assignment, named_filter
 
 
 def _unknown(what: str, there: Iterable[str]) -> Rejected:
@@ -171,7 +175,7 @@ def _uses_release(recipe: Recipe) -> bool:
     return weights is None or recipe.ranker or not _IN_SPACE.isdisjoint(weights)
 
 
-def _for_row(rows: Rows, row: int, step: Callable[..., T], *arguments: object) -> T:
+def for_row(rows: Rows, row: int, step: Callable[..., T], *arguments: object) -> T:
     """Runs `step` for one row. Errors: `Rejected`, with the path of the row's field."""
     try:
         return step(*arguments)

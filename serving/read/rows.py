@@ -27,6 +27,11 @@ from serving.read.query import (
 T = TypeVar("T")
 MAX_ROWS: Final = 20
 """Rows of one page."""
+MAX_PAGE_ITEMS: Final = 500
+"""The counts of all rows of a page, added up."""
+_TOO_MANY: Final = (
+    f"The counts of all rows add up to at most {MAX_PAGE_ITEMS}: ask for fewer rows or items."
+)
 
 
 # for the schema alone: `READERS` check these
@@ -56,8 +61,9 @@ class RowIn(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
 
 
 class PageIn(RowIn, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """One row, or with `requests` several: the fields beside `requests` are the defaults of each row.
-    `distinct`: an item that a row shows, or a variant of it, is in no row after it."""
+    """One row, or with `requests` several, whose counts add up to at most 500: the fields beside `requests`
+    are the defaults of each row. `distinct`: an item that a row shows, or a variant of it, is in no row after
+    it."""
 
     requests: Annotated[list[RowIn], _ROWS] | UnsetType | None = UNSET
     distinct: bool | UnsetType | None = UNSET
@@ -113,6 +119,8 @@ def parse(raw: bytes) -> Rows:
         fields = _checked_fields(row, path)
         rows.append(_query(_override(shared, fields), path if _ID_FIELDS & fields.keys() else ""))
         own.append(frozenset(fields))
+    if sum(row.count for row in rows) > MAX_PAGE_ITEMS:
+        raise Rejected("requests", "too_many", _TOO_MANY)
     return Rows(tuple(rows), False, page.distinct is True, tuple(own))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -16,11 +17,12 @@ from serving.http.guard import check_scope, guarded_router, needs
 from serving.http.openapi import answers, body, parameters
 from serving.http.registry import schema_of
 from serving.http.trace import traceparent
-from serving.read import lists, query, recommend, rows
+from serving.read import lists, overload, query, recommend, rows
 from serving.read.answer import Answer, AssignedOut, PageOut
 from serving.read.reply import Reply
 
 router: Final = guarded_router()
+UNCACHED: Final = "private, no-store"
 
 _TEXT: Final[dict[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 256}
 _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
@@ -72,11 +74,13 @@ def _documented(*names: str) -> dict[str, Any]:
     "/v1/recommendations",
     summary="What to show a person now",
     openapi_extra=_documented(*query.READERS),
-    responses=answers(200, Answer, 401, 403, 422),
+    responses=answers(200, Answer, 401, 403, 422, 503),
 )
 @needs("read")
 async def recommendations(request: Request) -> Response:
     serving, parsed = _parsed(request, query.recommendations)
+    if serving.queue.overloaded:
+        return respond_shed(overload.shed(serving, parsed))
     return _respond(serving, "recommendations", await recommend.recommend(serving, parsed))
 
 
@@ -87,11 +91,12 @@ async def recommendations(request: Request) -> Response:
         rows.PageIn,
         description=(
             "One row, answered as GET answers it; or with `requests` 1 to "
-            f"{rows.MAX_ROWS} rows, answered as `rows`. The fields beside `requests` are the defaults of each"
-            " row; `distinct`: an item that a row shows, or a variant of it, is in no row after it."
+            f"{rows.MAX_ROWS} rows of at most {rows.MAX_PAGE_ITEMS} items together, answered as `rows`. The"
+            " fields beside `requests` are the defaults of each row; `distinct`: an item that a row shows, or"
+            " a variant of it, is in no row after it."
         ),
     ),
-    responses=answers(200, (Answer, PageOut), 400, 401, 403, 413, 422),
+    responses=answers(200, (Answer, PageOut), 400, 401, 403, 413, 422, 503),
 )
 @needs("read")
 async def recommend_rows(request: Request) -> Response:
@@ -102,6 +107,9 @@ async def recommend_rows(request: Request) -> Response:
         _check_scopes(request, row)
         row.traceparent = trace
     serving = state(request)
+    if serving.queue.overloaded:
+        shed = overload.shed_page(serving, page_request)
+        return respond_shed(shed[0] if page_request.single else PageOut(shed))
     if page_request.single:
         return _respond(
             serving, "recommendations", await recommend.recommend(serving, page_request.rows[0])
@@ -120,20 +128,24 @@ async def recommend_rows(request: Request) -> Response:
 @needs("read")
 async def popular(request: Request) -> Response:
     serving, parsed = _parsed(request, query.popular)
-    return _respond(serving, "popular", lists.popular(serving, parsed))
+    reply = await serving.queue.run(partial(lists.popular, serving, parsed))
+    return _respond(serving, "popular", reply)
 
 
 @router.get(
     "/v1/items/{item_id:id}/similar",
     summary="Items similar to one",
     openapi_extra=_documented(*query.SIMILAR_READERS),
-    responses=answers(200, Answer, 401, 403, 422),
+    responses=answers(200, Answer, 401, 403, 422, 503),
 )
 @needs("read")
 async def similar(request: Request) -> Response:
     item_id = path_id(request, "item_id")
     serving, parsed = _parsed(request, query.similar)
-    return _respond(serving, "similar", lists.similar(serving, item_id, parsed))
+    if serving.queue.overloaded:
+        return respond_shed(overload.shed_similar(serving, parsed))
+    reply = await serving.queue.run(partial(lists.similar, serving, item_id, parsed))
+    return _respond(serving, "similar", reply)
 
 
 def _parsed(request: Request, parse: Callable[[bytes], query.Query]) -> tuple[Serving, query.Query]:
@@ -152,6 +164,11 @@ def _check_scopes(request: Request, parsed: query.Query) -> None:
         check_scope(request, "explain")
 
 
+def respond_shed(content: Answer | PageOut) -> Response:
+    """The response to a read that was shed: it has no slate, and the person no variant."""
+    return Response(ENCODE(content), 200, {"Cache-Control": UNCACHED}, "application/json")
+
+
 def _respond(serving: Serving, route: str, reply: Reply) -> Response:
     return _respond_all(serving, route, [reply], reply.answer)
 
@@ -163,9 +180,9 @@ def _respond_all(
     for reply in replies:
         _count(serving, route, reply)
     headers = {
-        "X-Slate-Id": ", ".join([reply.answer.slate_id for reply in replies]),
+        "X-Slate-Id": ", ".join([reply.slate.slate_id for reply in replies]),
         "Server-Timing": _timing(replies),
-        "Cache-Control": "private, no-store",
+        "Cache-Control": UNCACHED,
     }
     assigned = [each for reply in replies for each in reply.answer.served_by.experiments]
     if assigned:

@@ -7,6 +7,7 @@ their keys, so a state and the offset up to which it is folded are of the same m
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -20,12 +21,17 @@ from serving.state.fences import FenceWatch, Waited
 from serving.state.generation import Generation
 from serving.state.log_end import LogEnd
 
+log = logging.getLogger("freshet.serving")
+
 STORE_TIMEOUT_SECONDS: Final = 2.0
 """How long a read waits for a store that does not answer."""
 STORE_REST_SECONDS: Final = 0.25
 """How long no read is sent to a store that failed."""
 _KEYS_PER_PERSON: Final = len(STORED_FIELDS)
-_PendingRead = tuple[list[bytes], asyncio.Future[Blobs]]
+ReadCallback = Callable[[Blobs | StoreDown], None]
+"""Called once with what the store has of a person, a value per key of `stored_keys`, or with why it did not
+answer."""
+_PendingRead = tuple[list[bytes], ReadCallback]
 UnreadableCallback = Callable[[Pseudonym, int, Unreadable], None]
 """Called with a person, their partition, and what of their state cannot be read."""
 
@@ -55,16 +61,34 @@ class PersonReader:
         self._pending: list[_PendingRead] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._down_until = 0.0
+        self.waiting = 0
+        """Reads that the store has not answered yet."""
+
+    def submit(self, person: Pseudonym, partition: int, done: ReadCallback) -> None:
+        """Reads what the store has of `person`, with the other reads of this iteration of the event loop.
+        `done` is called in a later one, and raises nothing."""
+        if not self._pending:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._pending.append((stored_keys(person, partition, self._generation.keyspace), done))
+        self.waiting += 1
 
     async def read(self, person: Pseudonym, partition: int) -> Person:
         """The state of `person`. Errors: `StoreDown`, `Unreadable`."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Blobs] = loop.create_future()
-        if not self._pending:
-            loop.call_soon(self._send)
-        self._pending.append((stored_keys(person, partition, self._generation.keyspace), answer))
+        answer: asyncio.Future[Blobs | StoreDown] = asyncio.get_running_loop().create_future()
+
+        def done(found: Blobs | StoreDown) -> None:
+            if not answer.done():  # else the reader was cancelled
+                answer.set_result(found)
+
+        self.submit(person, partition, done)
+        return self.decoded(person, partition, await answer)
+
+    def decoded(self, person: Pseudonym, partition: int, found: Blobs | StoreDown) -> Person:
+        """The state of `person`, as `submit` found it. Errors: `StoreDown`, `Unreadable`."""
+        if isinstance(found, StoreDown):
+            raise found
         try:
-            return decode(await answer)
+            return decode(found)
         except Unreadable as error:
             self._on_unreadable(person, partition, error)
             raise
@@ -94,13 +118,18 @@ class PersonReader:
         try:
             values = await self._mget([key for keys, _ in pending for key in keys])
         except StoreDown as error:
-            for _, answer in pending:
-                if not answer.done():
-                    answer.set_exception(StoreDown(str(error)))
+            for _, done in pending:
+                self._finish(done, StoreDown(str(error)))
             return
-        for n, (_, answer) in enumerate(pending):
-            if not answer.done():  # else the client disconnected
-                answer.set_result(values[n * _KEYS_PER_PERSON : (n + 1) * _KEYS_PER_PERSON])
+        for n, (_, done) in enumerate(pending):
+            self._finish(done, values[n * _KEYS_PER_PERSON : (n + 1) * _KEYS_PER_PERSON])
+
+    def _finish(self, done: ReadCallback, found: Blobs | StoreDown) -> None:
+        self.waiting -= 1
+        try:
+            done(found)
+        except Exception as error:  # a fault in one must not leave the others without an answer
+            log.error("a read's callback failed: %s", type(error).__name__)
 
     async def _mget(self, keys: list[bytes]) -> list[Any]:
         """Errors: `StoreDown`."""

@@ -88,7 +88,7 @@ class CrowdDrive:
     async def _read(self, person: int) -> Timed[Answer] | None:
         after = self._positions.get(person)
         try:
-            return await self._client.recommendations(
+            read = await self._client.recommendations(
                 self._audience.names[person],
                 placement=PLACEMENT,
                 count=SLATE_SIZE,
@@ -98,6 +98,10 @@ class CrowdDrive:
         except ApiError as error:
             self.seen.errors[f"read: {error.problem}"] += 1
             return None
+        if read.value.slate_id is None:  # it was shed: the experiment does not count it either
+            self.seen.errors["read: overload"] += 1
+            return None
+        return read
 
     def _look(self, person: int, slate: Answer) -> Look:
         slots = [self._audience.slots[item.item_id] for item in slate.items]

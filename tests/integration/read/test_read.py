@@ -62,7 +62,7 @@ def test_an_answer_has_every_field(shop: Shop) -> None:
     assert len(body["slate_id"]) == 26
     assert answer.headers["cache-control"] == "private, no-store"
     stages = [stage.partition(";dur=")[0] for stage in answer.headers["server-timing"].split(", ")]
-    assert stages[:5] == ["read", "assign", "retrieve", "eligible", "score"]
+    assert stages[:6] == ["read", "queue", "assign", "retrieve", "eligible", "score"]
     assert all(item["reason"]["text"] for item in body["items"])
     # the last slot may have been drawn
     assert [item["explore"] for item in body["items"][:-1]] == [False] * 4

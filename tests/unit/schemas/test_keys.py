@@ -32,7 +32,7 @@ WITHOUT_GENERATIONS = {
         "control_state",
         "control_changes",
     ),
-    *("live", "generations", "rebuilding", "followed", "idempotency"),
+    *("live", "generations", "rebuilding", "followed", "idempotency", "shed"),
 }
 
 # What a key may not be made of, or cut at, beyond schemas/keys.py. Two heads of records, which are no keys.
