@@ -129,11 +129,13 @@ class ExperimentHeld(msgspec.Struct, kw_only=True):
 
 
 class ExperimentMetrics(msgspec.Struct, kw_only=True):
-    """The readout of an experiment."""
+    """The readout of an experiment. `degraded`: by variant, the reads that were shed; null where the store
+    did not answer."""
 
     version: int
     variants: tuple[VariantOut, ...]
     comparisons: tuple[Comparison, ...]
+    degraded: dict[str, int] | None = None
 
 
 class CatalogueItem(msgspec.Struct, kw_only=True):

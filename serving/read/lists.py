@@ -62,7 +62,14 @@ def most_popular(context: Serving, count: int, category: str | None) -> list[Sho
     """The first `count` items of `popular` now, of the category where one is named; as an answer explains
     them."""
     now = context.clock()
-    ask = Ask(now=now, count=count, category=category, seed=0, placement="popular")
+    ask = Ask(
+        now=now,
+        count=count,
+        category=category,
+        window=Query().window,
+        seed=0,
+        placement="popular",
+    )
     return decide(EMPTY_PERSON, world_of(context, POPULAR, ""), ask, "reason").items
 
 

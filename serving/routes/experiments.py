@@ -46,6 +46,10 @@ class ExperimentMetrics(msgspec.Struct, kw_only=True):
 
     `as_of`: when the tables behind it were published; `lag_ms`: for how long at most they have lacked folded
     records, 0 where they lack none. `revision` and `positions` are those of the topic `experiments`.
+
+    `degraded`: by variant, how many reads of its people were answered with the popular list since more was
+    asked than can be done (fallback `overload`). No slate of them was logged, so no other count has them.
+    Null while the store does not answer.
     """
 
     experiment_id: str
@@ -60,6 +64,7 @@ class ExperimentMetrics(msgspec.Struct, kw_only=True):
     positions: tuple[int, ...]
     variants: tuple[VariantOut, ...]
     comparisons: tuple[Comparison, ...]
+    degraded: dict[str, int] | None
 
 
 @router.get(
@@ -83,7 +88,7 @@ async def metrics(request: Request) -> Response:
         asked.get("version"), held, experiment, counted_versions(serving, identifier)
     )
     found = _metrics(serving, identifier, version, held, experiment)
-    found.lag_ms = await _lag(serving)
+    found.lag_ms, found.degraded = await asyncio.gather(_lag(serving), _degraded(serving, found))
     return json_response(found if metric is None else with_metric(found, metric))
 
 
@@ -138,7 +143,18 @@ def _metrics(
         positions=report.positions,
         variants=report.variants,
         comparisons=report.comparisons,
+        degraded=None,
     )
+
+
+async def _degraded(serving: Serving, metrics: ExperimentMetrics) -> dict[str, int] | None:
+    """Reads that were shed, by variant; None where the store does not answer. Errors: none."""
+    try:
+        async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
+            shed = await serving.shed.of(metrics.experiment_id, metrics.version)
+    except (RedisError, OSError, TimeoutError):
+        return None
+    return {each.variant: 0 for each in metrics.variants} | shed
 
 
 async def _lag(serving: Serving) -> Millis | None:
