@@ -23,6 +23,8 @@ MAX_DWELL_MS: Final = 2**40
 MAX_VALUE: Final = 1e12
 """Of the field `value` and of the ends of a scale: sums of many stay finite and exact to the unit."""
 MAX_QUANTITY: Final = 1_000_000
+SURE: Final = 1.0
+"""Propensity of what was not drawn. As a default it is left out of a record that holds this very object."""
 Scalar = str | int | float | bool | None
 ActionName: Any = Literal[CLIENT_ACTIONS]
 Person = Annotated[Pseudonym, msgspec.Meta(min_length=32, max_length=32)]
@@ -226,7 +228,7 @@ class Served(
     """Item ids, by rank from 1."""
     explored: int = 0
     """Rank of the item that exploration drew; 0: none."""
-    probability: float = 1.0
+    probability: float = SURE
     """Propensity of the item in that slot."""
     experiments: tuple[Assigned, ...] = ()
     took_ms: float = 0.0

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from schemas.alphabet import Millis, Pseudonym
-from schemas.events import Assigned
+from schemas.events import SURE, Assigned
 from schemas.headers import Schema
 
 SCHEMA: Final = Schema("slate", 1)
@@ -23,7 +23,7 @@ class SlateItem(msgspec.Struct, kw_only=True, omit_defaults=True):
     because: tuple[str, ...] = ()
     explore: bool = False
     """Exploration drew it."""
-    probability: float = 1.0
+    probability: float = SURE
     """Propensity: of this item in this slot, given the items above."""
     group: str = ""
     swapped: bool = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from schemas.identity import group_hash, item_hash
@@ -16,6 +17,8 @@ from schemas.reject import Rejected
 VERSION: Final = b"\x01"
 MAX_ITEMS_PER_LIST: Final = 500
 """Items that one list pages through; the cursor has 2.7 kB then."""
+MAX_REMEMBERED: Final = 1 << 15
+"""Items whose hash is kept, the last ones shown."""
 _LOW_32_BITS: Final = 0xFFFFFFFF
 
 
@@ -25,12 +28,17 @@ def encode(before: bytes, items: Iterable[tuple[str, str]]) -> str | None:
 
     None beyond `MAX_ITEMS_PER_LIST` items: the list ends there.
     """
-    hashes = [group_hash(group) if group else item_hash(item_id) for item_id, group in items]
-    low = [(value & _LOW_32_BITS).to_bytes(4, "little") for value in hashes]
-    shown = before + b"".join(low)
+    shown = before + b"".join([_low_bits(*item) for item in items])
     if len(shown) > 4 * MAX_ITEMS_PER_LIST:
         return None
     return base64.urlsafe_b64encode(VERSION + shown).rstrip(b"=").decode()
+
+
+@lru_cache(MAX_REMEMBERED)
+def _low_bits(item_id: str, group: str) -> bytes:
+    # a hash takes 1 us, and the items of answers come again
+    value = group_hash(group) if group else item_hash(item_id)
+    return (value & _LOW_32_BITS).to_bytes(4, "little")
 
 
 def decode(text: str, field: str = "cursor") -> bytes:

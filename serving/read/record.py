@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.alphabet import Pseudonym
-from schemas.events import Assigned, Served
+from schemas.events import SURE, Assigned, Served
 from schemas.slates import Slate, SlateItem, source
 from serving.decide.results import Decision
 from serving.read.answer import Answer
@@ -36,7 +36,7 @@ def slate(
                     reason=item.reason.code if item.reason else "",
                     because=item.reason.item_ids if item.reason else (),
                     explore=item.explore,
-                    probability=item.probability,
+                    probability=_propensity(item.probability),
                     features=item.features,
                     group=item.group,
                     swapped=item.swapped,
@@ -68,7 +68,7 @@ def served(slate: Slate, person: Pseudonym) -> Served:
         received_at=slate.served_at,
         items=tuple([item.item_id for item in slate.items]),
         explored=next((item.rank for item in slate.items if item.explore), 0),
-        probability=min([item.probability for item in slate.items]),
+        probability=_propensity(min([item.probability for item in slate.items])),
         experiments=slate.experiments,
         took_ms=slate.took_ms,
         fallback=slate.fallback or "",
@@ -77,3 +77,8 @@ def served(slate: Slate, person: Pseudonym) -> Served:
         sources=tuple([source(item) for item in slate.items]),
         swapped=tuple([item.rank for item in slate.items if item.swapped]),
     )
+
+
+def _propensity(probability: float) -> float:
+    # the encoder leaves a default out where that very object stands there
+    return SURE if probability == SURE else probability
