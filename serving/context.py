@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -56,7 +57,8 @@ def wall_clock() -> Millis:
 
 @dataclass
 class Serving:
-    """One per process. What is not an argument is made from the arguments."""
+    """One per process. What is not an argument is made from the arguments. `timer`, in seconds, times the
+    stages of a read; `random_bytes` gives the randomness of slates."""
 
     settings: Settings
     redis: redis.asyncio.Redis
@@ -65,6 +67,8 @@ class Serving:
     catalogue: ItemTable = field(default_factory=ItemTable)
     metrics: Metrics = field(default_factory=Metrics)
     clock: Callable[[], Millis] = wall_clock
+    timer: Callable[[], float] = time.perf_counter
+    random_bytes: Callable[[int], bytes] = os.urandom
     components: list[Component] = field(default_factory=list)
     make_id: Callable[[], str] = field(default_factory=lambda: numbered(secrets.token_hex(10)))
     scale: Scale = field(init=False)

@@ -1,16 +1,17 @@
-"""Requests of the plain kind, answered in the HTTP protocol: no scope, no task, no walk through FastAPI.
+"""Requests of the plain kind, answered in the HTTP protocol: no scope, no walk through FastAPI.
 
-A table has a `Responder` for a method and a target. It gets a request only where nothing about that needs
-a thought: HTTP/1.1, a short body of a given length, headers whose meaning is the same both ways, each once,
-and no other answer pending on the connection. What it does not take is answered the usual way, from the same
-headers and body, in the same place of the connection's order.
+A table has a `Responder` for a method and a target, or a path. It gets a request only where nothing about
+that needs a thought: HTTP/1.1, a short body of a given length or a GET without any, headers whose meaning is
+the same both ways, each once, and no other answer pending on the connection. What it does not take is
+answered the usual way, from the same headers and body, in the same place of the connection's order.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -52,10 +53,33 @@ class Responder(Protocol):
         of it may have been done or counted. `started`: when the head was read, by ``time.perf_counter``."""
 
 
-class DirectProtocol(HttpToolsProtocol):
-    """`responders`: (method, target) -> what answers; whatever is not in it goes the usual way."""
+class Responders(NamedTuple):
+    """What answers a POST by its target, and a GET by its path, the target without its query. `patterns` are
+    of whole paths."""
 
-    responders: Mapping[tuple[bytes, bytes], Responder] = {}
+    posts: Mapping[bytes, Responder]
+    gets: Mapping[bytes, Responder]
+    patterns: Sequence[tuple[re.Pattern[bytes], Responder]] = ()
+
+    def find(self, method: bytes, target: bytes) -> Responder | None:
+        """What answers such a request; None where it goes the usual way."""
+        if method == b"POST":
+            return self.posts.get(target)
+        if method != b"GET":
+            return None
+        path = target.partition(b"?")[0]
+        found = self.gets.get(path)
+        if found is None:
+            for pattern, responder in self.patterns:
+                if pattern.fullmatch(path):
+                    return responder
+        return found
+
+
+class DirectProtocol(HttpToolsProtocol):
+    """`responders`: what answers; whatever they do not have goes the usual way."""
+
+    responders: Responders = Responders({}, {})
     remembered: ClassVar[RememberedHeads] = RememberedHeads()
     cycle: Any
     """Of uvicorn for a request that goes the usual way, an `_Exchange` for another, None before the first."""
@@ -65,7 +89,7 @@ class DirectProtocol(HttpToolsProtocol):
     def answer_remembered(self, head: Head, body: bytes) -> bool:
         """Whether a responder answers this whole request, as it would had the parser read it. If not, the
         parser has to read it, and no responder is asked again where one has read the body."""
-        before, responder = self.cycle, self.responders.get((head.method, head.target))
+        before, responder = self.cycle, self.responders.find(head.method, head.target)
         if responder is None or not self._is_free() or not responder.takes(head):
             return False
         self.cycle = exchange = _Exchange(self, responder, head)
@@ -75,15 +99,16 @@ class DirectProtocol(HttpToolsProtocol):
         self.cycle, self._declined = before, True
         return False
 
-    def remember(self, written: bytes) -> None:
-        """Keeps the bytes of the head that the parser has read just now, if it is plain."""
+    def remember(self, written: bytes, before: Any) -> None:
+        """Keeps the bytes of the head that the parser has read just now, if it is plain. `before`: the
+        `cycle` until then."""
         exchange = self.cycle
-        if type(exchange) is _Exchange and exchange.more_body:  # else that of an earlier request
+        if type(exchange) is _Exchange and exchange is not before:
             self.remembered.keep(written, exchange.head)
 
     def on_headers_complete(self) -> None:
         declined, self._declined = self._declined, False
-        responder = self.responders.get((self.parser.get_method(), self.url))
+        responder = self.responders.find(self.parser.get_method(), self.url)
         if responder is not None and not declined:
             head = self._plain_head()
             if head is not None and responder.takes(head):
@@ -127,20 +152,17 @@ class DirectProtocol(HttpToolsProtocol):
 
     def _plain_head(self) -> Head | None:
         """The head of a request that anything may answer, None where something about it needs a thought."""
-        headers = dict(self.headers)
-        length = headers.get(b"content-length", b"")
+        headers, method = dict(self.headers), self.parser.get_method()
         if (
             not self._is_free()
             or len(headers) != len(self.headers)  # a name twice
             or not headers.keys() <= _HARMLESS
-            or not length.isdigit()
-            or len(length) > _MAX_LENGTH_DIGITS
-            or int(length) > MAX_DIRECT_BODY_BYTES
+            or not _is_short(headers.get(b"content-length"), method)
             or headers.get(b"connection", b"keep-alive").lower() != b"keep-alive"
             or self.parser.get_http_version() != "1.1"
         ):
             return None
-        return Head(self.parser.get_method(), self.url, headers)
+        return Head(method, self.url, headers)
 
     def _replay(self, exchange: _Exchange) -> None:
         """Hands the request, as far as it was received, to the usual way."""
@@ -150,6 +172,17 @@ class DirectProtocol(HttpToolsProtocol):
             super().on_body(chunk)
         if not exchange.keep_alive:
             self.cycle.keep_alive = False
+
+
+def _is_short(length: bytes | None, method: bytes) -> bool:
+    """Whether the body is short, or that of a GET is not there, by its Content-Length."""
+    if length is None or method == b"GET":
+        return length is None and method == b"GET"
+    return (
+        length.isdigit()
+        and len(length) <= _MAX_LENGTH_DIGITS
+        and int(length) <= MAX_DIRECT_BODY_BYTES
+    )
 
 
 class _NoEvent:

@@ -96,15 +96,19 @@ class Guarded(APIRoute):
             admit(Head.of(scope), self.scope, request.app.state.settings.token)
             response = await self._handler(request)
         except Exception as error:  # a route never ends without an answer
-            problem = as_problem(error)
-            if problem.code == "invalid" and not getattr(error, "takes", ""):
-                said = detail(self.openapi_extra or {}, problem.errors, self.param_convertors)
-                problem.detail = f"{problem.detail} {said}".strip()
-            response = problem_response(problem, request_id(request))
+            response = problem_response(self.problem(error), request_id(request))
             count_problem(request, response.status_code)
         count_request(request, self.path_format, response.status_code)
         response.headers["X-Request-Id"] = request_id(request)
         await response(scope, receive, send)
+
+    def problem(self, error: Exception) -> Problem:
+        """The problem of an exception, which says what the route takes where a field is wrong."""
+        problem = as_problem(error)
+        if problem.code == "invalid" and not getattr(error, "takes", ""):
+            said = detail(self.openapi_extra or {}, problem.errors, self.param_convertors)
+            problem.detail = f"{problem.detail} {said}".strip()
+        return problem
 
 
 def _method(scope: Scope) -> str:

@@ -105,9 +105,10 @@ class BoundedProtocol(HoldingProtocol):
             if self.answer_remembered(known.head, data[size:end]):
                 return data[end:]
             self._answered, self._phase = True, Phase.IDLE
+        before = self.cycle
         rest = self._parse_head(data, size)
         if known is None:
-            self.remember(head)
+            self.remember(head, before)
         return rest
 
     def _take_rest_of_head(self, data: bytes) -> bytes:

@@ -33,7 +33,7 @@ POPULAR: Final = PlacedRecipe(
 
 def similar(context: Serving, item_id: str, query: Query) -> Reply:
     """Items similar to `item_id`; popular ones where it is unknown or has none."""
-    watch = Stopwatch()
+    watch = Stopwatch(context.timer)
     world = world_of(context, SIMILAR, context.control.current)
     if world.space is not None:
         world = world_of(context, SIMILAR_IN_SPACE, context.control.current)
@@ -51,7 +51,7 @@ def similar(context: Serving, item_id: str, query: Query) -> Reply:
 
 def popular(context: Serving, query: Query) -> Reply:
     """The most popular items of the catalogue, by the query's window."""
-    watch = Stopwatch()
+    watch = Stopwatch(context.timer)
     world = world_of(context, POPULAR, "")
     question = _question(context, query, "popular", window=query.window)
     decision = decide(EMPTY_PERSON, world, question.ask, "reason", watch)._replace(fallback=None)
@@ -82,7 +82,7 @@ def _question(
     window: str | None = None,
 ) -> Question:
     now = context.clock()
-    draw = draw_seed(now)
+    draw = draw_seed(now, context.random_bytes)
     ask = Ask(
         now=now if query.now is None else query.now,
         count=query.count,

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from schemas.alphabet import Millis
 from serving.context import Serving
 from serving.decide.case import Ask
 from serving.decide.decide import decide
@@ -37,7 +36,7 @@ UNLOGGED: Final = "replay"
 
 async def recommend(context: Serving, query: Query) -> Reply:
     """The reply to one query, logged. Errors: `Rejected`."""
-    watch = Stopwatch()
+    watch = Stopwatch(context.timer)
     identity = identify(context, query)
     person_read = await read_person(context, query, identity)
     watch("read")
@@ -60,7 +59,7 @@ def decided(
     context: Serving, resolved: Resolved, watch: Stopwatch, shown: Sequence[Shown] = ()
 ) -> Reply:
     """The reply to a resolved query, not logged yet. `shown`: the items that the page shows already."""
-    question = make_question(resolved, context.clock(), shown)
+    question = make_question(context, resolved, shown)
     decision = decide(
         resolved.person_read.person, resolved.world, question.ask, resolved.query.explain, watch
     )
@@ -73,7 +72,7 @@ async def page(context: Serving, rows: Rows) -> list[Reply]:
 
     Errors: `Rejected`, with the path of the row's field.
     """
-    watch = Stopwatch()
+    watch = Stopwatch(context.timer)
     replies: list[Reply] = []
     shown: list[Shown] = []
     with context.queue.reserved(len(rows.rows)) as release:
@@ -84,7 +83,7 @@ async def page(context: Serving, rows: Rows) -> list[Reply]:
             replies.append(reply)
             if rows.distinct:
                 shown += reply.decision.items
-            watch = Stopwatch()
+            watch = Stopwatch(context.timer)
     # only now: a page that is cancelled half-way was not served
     for reply, query in zip(replies, rows.rows, strict=True):
         log_slate(context, reply, query)
@@ -96,9 +95,10 @@ def _row(context: Serving, resolved: Resolved, watch: Stopwatch, shown: Sequence
     return decided(context, resolved, watch, shown)
 
 
-def make_question(resolved: Resolved, at: Millis, shown: Sequence[Shown] = ()) -> Question:
+def make_question(context: Serving, resolved: Resolved, shown: Sequence[Shown] = ()) -> Question:
     """The question for the decision. `shown`: the items that the page shows already."""
-    query, draw = resolved.query, draw_seed(at)
+    query, at = resolved.query, context.clock()
+    draw = draw_seed(at, context.random_bytes)
     ask = Ask(
         now=at if query.now is None else query.now,
         count=query.count,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from infra.version import RELEASE
@@ -46,9 +47,9 @@ class Draw(NamedTuple):
     slate_id: str
 
 
-def draw_seed(at: Millis) -> Draw:
+def draw_seed(at: Millis, random_bytes: Callable[[int], bytes] = os.urandom) -> Draw:
     """A new seed, and a new slate id of the time `at`."""
-    entropy = os.urandom(18)
+    entropy = random_bytes(18)
     return Draw(int.from_bytes(entropy[:8], "little"), ulid(at, entropy[8:]))
 
 

@@ -6,7 +6,6 @@ It takes a request whose events are all good while the broker answers; anything 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import Final
 
@@ -18,10 +17,11 @@ from schemas.topics import EVENTS
 from serving.context import Serving
 from serving.edge.events import Ingested, RequestContext, ingest
 from serving.edge.source import source
-from serving.http.direct import Respond, Responder
+from serving.http.direct import Respond, Responders
 from serving.http.errors import ENCODE, Problem, as_problem, identified, problem_response
 from serving.http.head import Head, admit
 from serving.http.media import is_ndjson, is_usual
+from serving.routes import direct_reads
 from serving.routes.accepted import Receipt, not_durable
 from serving.routes.events import PATH, SCOPE, accepted
 
@@ -30,9 +30,9 @@ _TRACEPARENT: Final = TRACEPARENT.encode()
 _UNTRACED: Final = EVENTS.headers
 
 
-def responders(app: FastAPI) -> Mapping[tuple[bytes, bytes], Responder]:
-    """What answers in the protocol in front of `app`, by method and target."""
-    return {(b"POST", PATH.encode()): EventsResponder(app)}
+def responders(app: FastAPI) -> Responders:
+    """What answers in the protocol in front of `app`."""
+    return Responders({PATH.encode(): EventsResponder(app)}, *direct_reads.responders(app))
 
 
 class EventsResponder:

@@ -18,11 +18,11 @@ from serving.http.openapi import answers, body, parameters
 from serving.http.registry import schema_of
 from serving.http.trace import traceparent
 from serving.read import lists, overload, query, recommend, rows
-from serving.read.answer import Answer, AssignedOut, PageOut
+from serving.read.answer import Answer, PageOut
 from serving.read.reply import Reply
+from serving.routes import replies
 
 router: Final = guarded_router()
-UNCACHED: Final = "private, no-store"
 
 _TEXT: Final[dict[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 256}
 _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
@@ -114,9 +114,9 @@ async def recommend_rows(request: Request) -> Response:
         return _respond(
             serving, "recommendations", await recommend.recommend(serving, page_request.rows[0])
         )
-    replies = await recommend.page(serving, page_request)
-    page = PageOut([reply.answer for reply in replies])
-    return _respond_all(serving, "recommendations", replies, page)
+    made = await recommend.page(serving, page_request)
+    page = PageOut([reply.answer for reply in made])
+    return _respond_all(serving, "recommendations", made, page)
 
 
 @router.get(
@@ -166,7 +166,7 @@ def _check_scopes(request: Request, parsed: query.Query) -> None:
 
 def respond_shed(content: Answer | PageOut) -> Response:
     """The response to a read that was shed: it has no slate, and the person no variant."""
-    return Response(ENCODE(content), 200, {"Cache-Control": UNCACHED}, "application/json")
+    return _response(content, [replies.PRIVATE])
 
 
 def _respond(serving: Serving, route: str, reply: Reply) -> Response:
@@ -174,46 +174,14 @@ def _respond(serving: Serving, route: str, reply: Reply) -> Response:
 
 
 def _respond_all(
-    serving: Serving, route: str, replies: list[Reply], content: Answer | PageOut
+    serving: Serving, route: str, made: list[Reply], content: Answer | PageOut
 ) -> Response:
     """The response to replies whose slates are logged already."""
-    for reply in replies:
-        _count(serving, route, reply)
-    headers = {
-        "X-Slate-Id": ", ".join([reply.slate.slate_id for reply in replies]),
-        "Server-Timing": _timing(replies),
-        "Cache-Control": UNCACHED,
-    }
-    assigned = [each for reply in replies for each in reply.answer.served_by.experiments]
-    if assigned:
-        # each once: the rows of a page may share an experiment
-        headers["X-Experiments"] = ", ".join(dict.fromkeys(map(_experiment, assigned)))
-    return Response(ENCODE(content), 200, headers, "application/json")
+    replies.count(serving, route, made)
+    return _response(content, replies.headers(made))
 
 
-def _count(serving: Serving, route: str, reply: Reply) -> None:
-    answer = reply.answer
-    serving.metrics.count_answer(
-        route,
-        reply.watch.stage_ms,
-        reply.decision,
-        answer.placement,
-        answer.fallback,
-        reply.slate.experiments,
-    )
-    if answer.freshness is not None and answer.freshness.stale:
-        serving.metrics.add("freshet_stale_reads_total")
-
-
-def _timing(replies: list[Reply]) -> str:
-    """The value of Server-Timing: the milliseconds of each stage, summed over all rows."""
-    stage_ms = dict(replies[0].watch.stage_ms)
-    for reply in replies[1:]:
-        for stage, ms in reply.watch.stage_ms.items():
-            stage_ms[stage] = stage_ms.get(stage, 0.0) + ms
-    return ", ".join([f"{stage};dur={ms:.3f}" for stage, ms in stage_ms.items()])
-
-
-def _experiment(assigned: AssignedOut) -> str:
-    # both ids are tokens of a header: `schemas.control_checks` allows no others
-    return f"{assigned.id}={assigned.variant};v={assigned.version}"
+def _response(content: Answer | PageOut, headers: replies.RawHeaders) -> Response:
+    response = Response(ENCODE(content), 200, media_type="application/json")
+    response.raw_headers[:0] = headers
+    return response

@@ -4,6 +4,7 @@ direct`), one sends all of them the usual way. Their clocks and the ids that the
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import threading
 from collections.abc import Iterator
@@ -26,10 +27,10 @@ from serving.app import create
 from serving.context import Serving
 from serving.http.bounds import ConnectionLimits
 from serving.http.connections import Connections
-from serving.http.direct import Respond
+from serving.http.direct import Respond, Responder, Responders
 from serving.http.head import Head
 from serving.http.protocol import BoundedProtocol
-from serving.routes.direct import EventsResponder, responders
+from serving.routes.direct import responders
 from serving.server import protocol
 
 NOW = 1_780_000_000_000
@@ -43,13 +44,17 @@ none, and a body must have come within 0.2 s."""
 HASTE = ConnectionLimits(grace_seconds=0.2, bytes_per_second=1e9, sweep_seconds=0.05)
 
 
-class _Counting(EventsResponder):
-    """`taken`: how many requests it answered."""
+class _Counted:
+    """A responder. `taken`: how many requests it answered."""
 
-    taken = 0
+    def __init__(self, responder: Responder) -> None:
+        self._responder, self.taken = responder, 0
+
+    def takes(self, head: Head) -> bool:
+        return self._responder.takes(head)
 
     def answer(self, head: Head, body: bytes, started: float, respond: Respond) -> bool:
-        taken = super().answer(head, body, started, respond)
+        taken = self._responder.answer(head, body, started, respond)
         self.taken += taken
         return taken
 
@@ -61,9 +66,11 @@ class Way:
         self.serving, self._direct = serving, direct
         self.state, self.loop = ServerState(), asyncio.get_running_loop()
         self.addresses: dict[str, tuple[str, int]] = {}
-        self._responders: list[_Counting] = []
+        self._responders: list[_Counted] = []
         serving.clock = lambda: NOW
         serving.make_id = lambda: "made"
+        serving.timer = lambda: 0.0
+        serving.random_bytes = random.Random(7).randbytes
         serving.catalogue.put(ITEM)
 
     @property
@@ -91,10 +98,14 @@ class Way:
         return server
 
     def _protocol(self, app: FastAPI, bytewise: bool) -> type[BoundedProtocol]:
-        table: dict[tuple[bytes, bytes], _Counting] = {}
+        table = Responders({}, {})
         if self._direct:
-            table = {key: _Counting(app) for key in responders(app)}
-            self._responders += table.values()
+            posts, gets, patterns = responders(app)
+            table = Responders(
+                {target: self._counted(each) for target, each in posts.items()},
+                {path: self._counted(each) for path, each in gets.items()},
+                [(pattern, self._counted(each)) for pattern, each in patterns],
+            )
 
         class Kind(protocol(app)):  # type: ignore[misc]  # a class that is made
             responders = table
@@ -105,6 +116,10 @@ class Way:
                         super().data_received(piece)
 
         return Kind
+
+    def _counted(self, responder: Responder) -> _Counted:
+        self._responders.append(_Counted(responder))
+        return self._responders[-1]
 
     def stop(self) -> None:
         """Ends the connections as a server does that stops."""
@@ -122,13 +137,13 @@ class Way:
             connection.sendall(sent + LAST)
             return read_all(connection)
 
-    def records(self) -> list[Any]:
-        """What the log has, without the time of the broker."""
+    def records(self, topic: str = EVENTS.name) -> list[Any]:
+        """What the log has of a topic, without the time of the broker."""
         settings = self.serving.settings
         found: list[Any] = []
         consumer = kafka_client.consumer(settings)
         try:
-            places = [topic_partition(settings, EVENTS.name, p) for p in range(settings.partitions)]
+            places = [topic_partition(settings, topic, p) for p in range(settings.partitions)]
             consumer.assign(places)
             consumer.seek_to_beginning()
             missing = sum(consumer.end_offsets(places).values())
@@ -149,7 +164,8 @@ class Way:
             for family in families
             for it in family.samples
             if it.name.startswith("freshet_")
-            and it.name.endswith(("_total", "write_seconds_count"))
+            and it.name.endswith(("_total", "_seconds_count", "_seconds_bucket"))
+            and "write_seconds_bucket" not in it.name
             and "spool" not in it.name
         }
 

@@ -133,12 +133,39 @@ def test_a_token_is_asked_for_with_each_head_that_came_before(ways: Pair) -> Non
 
 def test_few_heads_are_kept_and_none_of_one_person() -> None:
     heads, length = RememberedHeads(), {b"content-length": b"3"}
+    of_one, long = written(b"of one"), written(bytes(MAX_HEAD_BYTES))
     for number in range(MAX_HEADS + 1):
-        heads.keep(b"%d" % number, Head(b"POST", b"/", length))
-    heads.keep(b"of one", Head(b"POST", b"/", length | {b"x-forwarded-for": b"192.0.2.1"}))
-    heads.keep(bytes(MAX_HEAD_BYTES + 1), Head(b"POST", b"/", length))
-    kept = [heads.get(it) is not None for it in (b"0", b"1", b"of one", bytes(MAX_HEAD_BYTES + 1))]
+        heads.keep(written(b"%d" % number), Head(b"POST", b"/", length))
+    heads.keep(of_one, Head(b"POST", b"/", length | {b"x-forwarded-for": b"192.0.2.1"}))
+    heads.keep(long, Head(b"POST", b"/", length))
+    kept = [heads.get(it) is not None for it in (written(b"0"), written(b"1"), of_one, long)]
     assert kept == [False, True, False, False]
+
+
+def written(field: bytes, line: bytes = b"POST / HTTP/1.1") -> bytes:
+    return line + b"\r\nx: " + field + b"\r\n\r\n"
+
+
+def test_fields_that_are_kept_say_the_same_behind_another_line() -> None:
+    heads = RememberedHeads()
+    heads.keep(written(b"a"), Head(b"POST", b"/", {b"content-length": b"3"}))
+    heads.keep(written(b"b", b"GET /a HTTP/1.1"), Head(b"GET", b"/a", {b"x": b"b"}))
+    known = heads.get(written(b"b", b"GET /c?d=%20 HTTP/1.1"))
+    assert known == (Head(b"GET", b"/c?d=%20", {b"x": b"b"}), 0)
+    known = heads.get(written(b"a", b"POST /c HTTP/1.1"))
+    assert known == (Head(b"POST", b"/c", {b"content-length": b"3"}), 3)
+    for line in (
+        b"GET / HTTP/1.0",
+        b"GET  / HTTP/1.1",
+        b"GET /# HTTP/1.1",
+        b"GET /\xc3\xa9 HTTP/1.1",
+        b"HEAD / HTTP/1.1",
+        b"GET http://x/ HTTP/1.1",
+        b"GET / HTTP/1.1 ",
+        b"POST / HTTP/1.1",  # without a length
+    ):
+        assert heads.get(written(b"b", line)) is None
+    assert heads.get(written(b"a", b"GET / HTTP/1.1")) is None, "with one"
 
 
 def test_an_id_of_a_request_that_is_not_valid_is_made_anew(ways: Pair) -> None:
