@@ -65,7 +65,7 @@ class Responders(NamedTuple):
         """What answers such a request; None where it goes the usual way."""
         if method == b"POST":
             return self.posts.get(target)
-        if method != b"GET":
+        if method != b"GET" or b"#" in target:  # a fragment, which is nobody's
             return None
         path = target.partition(b"?")[0]
         found = self.gets.get(path)
