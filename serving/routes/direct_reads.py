@@ -141,10 +141,13 @@ class RecommendationsResponder(ReadsResponder):
         self, parsed: Query, identity: Identity, watch: Stopwatch, done: Done, blobs: Found
     ) -> None:
         serving = self.serving
-        person_read = person_found(serving, identity, blobs)
+        try:
+            person_read = person_found(serving, identity, blobs)
+        except Exception as error:
+            return done(error)
         watch("read")
         read = partial(recommend.answered, serving, parsed, identity, person_read, watch)
-        serving.queue.put(lambda: done(outcome(read)))
+        return serving.queue.put(lambda: done(outcome(read)))
 
 
 class PopularResponder(ReadsResponder):

@@ -28,8 +28,6 @@ TAKEN: dict[str, bytes] = {
     "a popular placement": read(READ + "&placement=popular"),
     "a replay": read(READ + "&placement=replay"),
     "an unknown filter": read(READ + "&filter=new"),
-    "an unknown placement": read(READ + "&placement=nowhere"),
-    "a person that is none": read("/v1/recommendations?user_id=undefined"),
     "popular": read("/v1/popular"),
     "popular with its parameters": read("/v1/popular?category=drama&window=1h&count=2"),
     "popular with an empty query": read("/v1/popular?"),
@@ -37,7 +35,6 @@ TAKEN: dict[str, bytes] = {
     "similar with its parameters": read("/v1/items/i1/similar?count=2&exclude=i4"),
     "similar to what is not there": read("/v1/items/no-such.item~1/similar"),
     "similar to a word for nothing": read("/v1/items/undefined/similar"),
-    "similar to an id of 300 characters": read(f"/v1/items/{'x' * 300}/similar"),
     "a trace": read(traceparent=TRACE, tracestate="a=b"),
     "a trace that is none": read(traceparent="00-1-2-3"),
     "a browser": read(Origin="https://shop.example", Sec_Fetch_Site="same-origin", Cookie="a=b"),
@@ -49,6 +46,9 @@ TAKEN: dict[str, bytes] = {
 }
 """What is answered directly."""
 UNUSUAL: dict[str, bytes] = {
+    "an unknown placement": read(READ + "&placement=nowhere"),
+    "a person that is none": read("/v1/recommendations?user_id=undefined"),
+    "similar to an id of 300 characters": read(f"/v1/items/{'x' * 300}/similar"),
     "every detail": read(READ + "&explain=full"),
     "a position": read(READ + "&after=0:5&max_wait_ms=0"),
     "a time": read(READ + "&now=2026-05-28T20:26:39.123Z"),

@@ -17,6 +17,7 @@ from schemas.items import Item
 from schemas.topics import EVENTS, SLATES
 from serving.health import is_loading
 from serving.http.direct import DirectProtocol
+from serving.state.queue import ReadQueue
 from tests.support.plain_reads import READ, TAKEN, UNUSUAL, read
 from tests.support.plain_requests import TRACE, request
 from tests.support.two_ways import BYTEWISE, GUARDED, NOW, PLAIN, TOKEN, Way, two_ways
@@ -143,6 +144,19 @@ def test_fields_that_came_before_are_known_behind_another_line(ways: Pair) -> No
         same(ways, read(target, X_Request_Id=None), 1)
     same(ways, read(READ + "&x=1", X_Request_Id=None), 0)
     same(ways, read("/v1/items/i1", X_Request_Id=None), 0)
+
+
+@pytest.mark.parametrize("target", [READ + "&count=3", "/v1/items/i1/similar", READ + "&filter=x"])
+def test_a_read_that_is_shed_says_so_alike(ways: Pair, target: str) -> None:
+    queues = [way.serving.queue for way in ways]
+    for way in ways:
+        way.serving.queue = ReadQueue(1e-9, lambda: 1)
+    try:
+        answer = same(ways, read(target), 1)
+    finally:
+        for way, queue in zip(ways, queues, strict=True):
+            way.serving.queue = queue
+    assert (b'"fallback":"overload"' in answer) == ("filter" not in target)
 
 
 def test_a_client_that_goes_before_its_answer_has_its_slate_in_the_log(ways: Pair) -> None:
