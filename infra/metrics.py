@@ -289,6 +289,14 @@ def observe_all(histogram: Histogram, values: Sequence[float]) -> None:
             bucket.inc(n)
 
 
+def set_observed(histogram: Histogram, buckets: Sequence[float], total: float) -> None:
+    """Sets what was observed in all, where that is counted elsewhere. `buckets`: how many values came into
+    each bucket; `total`: their sum."""
+    for bucket, n in zip(histogram._buckets, buckets, strict=True):
+        bucket.set(n)
+    histogram._sum.set(total)
+
+
 class _Hooks(Collector):
     """Calls the hooks at each scrape; exports no metric of its own."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.kit.commit import Fenced, Torn
@@ -157,6 +160,55 @@ def test_an_answer_counts_its_stages_candidates_rules_and_experiments() -> None:
     assert exported[("freshet_assignments_total", "home-ranker", "b")] == 1
     assert exported[("freshet_store_down_total",)] == 1
     assert exported[("freshet_stale_vector_total",)] == 1
+
+
+def test_what_is_counted_while_a_thread_scrapes_is_exact() -> None:
+    metrics, stop = Metrics(), threading.Event()
+    seen: list[float] = []
+
+    def scrape() -> None:
+        while not stop.is_set():
+            exported = samples(metrics.render())
+            seen.append(exported.get(("freshet_answers_total", "none", "home"), 0))
+
+    scrapers = [threading.Thread(target=scrape) for _ in range(2)]
+    counters = [threading.Thread(target=count, args=(metrics,)) for _ in range(2)]
+    for thread in (*scrapers, *counters):
+        thread.start()
+    for thread in counters:
+        thread.join()
+    stop.set()
+    for thread in scrapers:
+        thread.join()
+    exported = samples(metrics.render())
+    assert exported[("freshet_answers_total", "none", "home")] == 1000
+    assert exported[("freshet_requests_total", "/v1/x", "200")] == 1000
+    assert exported[("freshet_request_bytes_total",)] == 7000
+    assert exported[("freshet_events_accepted_total",)] == 3000
+    assert exported[("freshet_write_seconds_count",)] == 1000
+    assert exported[("freshet_read_seconds_count", "recommendations")] == 1000
+    assert exported[("freshet_read_seconds_sum", "recommendations")] == pytest.approx(8.0)
+    assert all(0 <= n <= 1000 for n in seen)
+
+
+def count(metrics: Metrics) -> None:
+    for _ in range(500):
+        metrics.count_request("/v1/x", 200, 7)
+        metrics.count_events(3, 0, 0, 0, 0.001)
+        metrics.count_answer("recommendations", {"score": 8.0}, decision(), "home", None)
+
+
+@given(st.lists(st.floats(0, 20_000), min_size=1, max_size=50))
+def test_times_are_counted_as_the_library_counts_them(spent_ms: list[float]) -> None:
+    metrics, by_library = Metrics(), ProcessMetrics("serving")
+    for ms in spent_ms:
+        metrics.count_answer("popular", {"score": ms}, decision(), "popular", None)
+        by_library.series("freshet_stage_seconds", "score").observe(ms / 1000)
+    name = "freshet_stage_seconds"
+    counted = {key: n for key, n in samples(metrics.render()).items() if key[0].startswith(name)}
+    assert counted == pytest.approx(
+        {key: n for key, n in samples(by_library.render()).items() if key[0].startswith(name)}
+    )
 
 
 def test_a_port_of_its_own_answers_what_hooks_set_and_closes(tmp_path: Path) -> None:
