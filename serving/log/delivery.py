@@ -17,9 +17,9 @@ from infra.backoff import Pauses
 from infra.frames import framed
 from infra.kafka.produce.errors import NotDurable
 from schemas.headers import Headers
-from schemas.identity import partition_of
 from schemas.record import Record
 from schemas.topics import EVENTS, SLATES
+from serving.log.key_partitions import partitions_of
 from serving.metrics import Metrics
 from serving.spool.segments import Frame
 
@@ -61,15 +61,14 @@ class Delivery:
     async def send(self, frames: list[Frame]) -> None:
         """Returns once the broker has all frames, one append for each topic. A caller that waits before it
         sends the next batch keeps the order. Some records may be in the log twice."""
+        served = [frame for frame in frames if frame.served_key]
         remaining = {
-            SLATES.name: [
-                self._record(frame.slate_key, frame.slate, frame.slate_headers) for frame in frames
-            ],
-            EVENTS.name: [
-                self._record(frame.served_key, frame.served, frame.served_headers)
-                for frame in frames
-                if frame.served_key
-            ],
+            SLATES.name: self._records(
+                [(frame.slate_key, frame.slate, frame.slate_headers) for frame in frames]
+            ),
+            EVENTS.name: self._records(
+                [(frame.served_key, frame.served, frame.served_headers) for frame in served]
+            ),
         }
         pauses = Pauses(_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
         while remaining:
@@ -103,8 +102,13 @@ class Delivery:
             return False
         return True
 
-    def _record(self, key: bytes, value: bytes, headers: Headers) -> Record:
-        return Record(key, partition_of(key, self._partitions), value, headers)
+    def _records(self, unplaced: Sequence[tuple[bytes, bytes, Headers]]) -> list[Record]:
+        """The records of keys, values and headers."""
+        places = partitions_of([key for key, _, _ in unplaced], self._partitions)
+        return [
+            Record(key, place, value, headers)
+            for (key, value, headers), place in zip(unplaced, places, strict=True)
+        ]
 
 
 def batches(frames: Iterable[tuple[Frame, int]]) -> Iterator[tuple[list[Frame], int]]:

@@ -40,6 +40,8 @@ MAX_MEMORY_BYTES: Final = 16 << 20
 ORPHAN_POLL_SECONDS: Final = 3.0
 """How often a worker looks for orphaned spools, and opens its own again where it can't be written."""
 STOP_TIMEOUT_SECONDS: Final = DELIVERY_TIMEOUT_MS / 1000
+_SLATE_HEADERS: Final = SLATES.headers
+_SERVED_HEADERS: Final = EVENTS.headers
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
@@ -82,14 +84,14 @@ class Slates:
 
     def add(self, slate: Slate, served: Served | None = None, traceparent: bytes = b"") -> None:
         """Takes the slate of one answer, and its event. When this returns they survive the process."""
-        headers = traced(SLATES.headers, traceparent)
-        frame = Frame(slate.slate_id.encode(), _ENCODE(slate), slate_headers=headers)
-        if served is not None:
-            frame = frame._replace(
-                served_key=served.person.encode(),
-                served=_ENCODE(served),
-                served_headers=traced(EVENTS.headers, traceparent),
-            )
+        frame = Frame(
+            slate.slate_id.encode(),
+            _ENCODE(slate),
+            b"" if served is None else served.person.encode(),
+            b"" if served is None else _ENCODE(served),
+            traced(_SLATE_HEADERS, traceparent),
+            () if served is None else traced(_SERVED_HEADERS, traceparent),
+        )
         data = segments.encode(frame)
         size, end = len(data), self._spool.append(data)
         if self._disk_only_from is None and self._memory_bytes + size <= self._max_memory_bytes:
