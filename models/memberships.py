@@ -25,28 +25,32 @@ MIN_STALE: Final = 16
 class Memberships:
     """Categories are numbers, 0 is none. `primary` (capacity,): the primary category of each slot.
 
-    The other categories of a slot are a run of the pool: one that grows moves to the end of the pool, which
-    is packed when it is full. The slots of a category may hold some that left it until they are packed.
+    The other categories of a slot are a run of the `pool`, from `starts` (capacity,) on and as long as
+    `lengths` (capacity,) says: one that grows moves to the end of the pool, which is packed when it is full.
+    The slots of a category may hold some that left it until they are packed. `layout` rises where another
+    array takes the place of one of these.
     """
 
     def __init__(self, capacity: int) -> None:
+        self.layout = 0
         self.primary = np.zeros(capacity, np.int32)
-        self._starts, self._lengths = np.zeros(capacity, np.int64), np.zeros(capacity, np.int32)
-        self._pool, self._end = np.zeros(MIN_ROOM, np.int32), 0
+        self.starts, self.lengths = np.zeros(capacity, np.int64), np.zeros(capacity, np.int32)
+        self.pool, self._end = np.zeros(MIN_ROOM, np.int32), 0
         self._slots: defaultdict[int, array[int]] = defaultdict(lambda: array("i"))
         self._sizes: defaultdict[int, int] = defaultdict(int)
 
     def grow(self, capacity: int) -> None:
         """Makes room for the slots below `capacity`."""
-        for name in ("primary", "_starts", "_lengths"):
+        for name in ("primary", "starts", "lengths"):
             column = getattr(self, name)
             room = np.zeros(capacity - len(column), column.dtype)
             setattr(self, name, np.concatenate([column, room]))
+        self.layout += 1
 
     def of(self, slot: int) -> tuple[int, ...]:
         """The categories of a slot, the primary one first."""
-        primary, start = int(self.primary[slot]), int(self._starts[slot])
-        run = self._pool[start : start + int(self._lengths[slot])].tolist()
+        primary, start = int(self.primary[slot]), int(self.starts[slot])
+        run = self.pool[start : start + int(self.lengths[slot])].tolist()
         return (primary, *run) if primary else ()
 
     def put(self, slot: int, numbers: tuple[int, ...]) -> None:
@@ -77,11 +81,11 @@ class Memberships:
     def _matches(self, slots: Slots, wanted: Callable[[Slots], Mask]) -> Mask:
         """(n,) which of `slots` have a category that is `wanted`."""
         matches = wanted(self.primary[slots])
-        lengths = self._lengths[slots]
+        lengths = self.lengths[slots]
         rows = np.flatnonzero(lengths)
         if len(rows):
             lengths = lengths[rows]
-            others = self._pool[_places(self._starts[slots[rows]], lengths)]
+            others = self.pool[places_of_runs(self.starts[slots[rows]], lengths)]
             matches[np.repeat(rows, lengths)[wanted(others)]] = True
         return matches
 
@@ -106,32 +110,33 @@ class Memberships:
             self._slots[number] = array("i", self.slots(number).tobytes())
 
     def _set_run(self, slot: int, others: tuple[int, ...]) -> None:
-        if len(others) > self._lengths[slot]:
-            self._lengths[slot] = 0
-            if self._end + len(others) > len(self._pool):
+        if len(others) > self.lengths[slot]:
+            self.lengths[slot] = 0
+            if self._end + len(others) > len(self.pool):
                 self._make_room(len(others))
-            self._starts[slot] = self._end
+            self.starts[slot] = self._end
             self._end += len(others)
-        self._lengths[slot] = len(others)
-        start = int(self._starts[slot])
-        self._pool[start : start + len(others)] = others
+        self.lengths[slot] = len(others)
+        start = int(self.starts[slot])
+        self.pool[start : start + len(others)] = others
 
     def _make_room(self, n: int) -> None:
         """Packs the pool; afterwards at least half of it is free."""
-        slots = np.flatnonzero(self._lengths)
-        lengths = self._lengths[slots]
-        packed = self._pool[_places(self._starts[slots], lengths)]
-        room = len(self._pool)
+        slots = np.flatnonzero(self.lengths)
+        lengths = self.lengths[slots]
+        packed = self.pool[places_of_runs(self.starts[slots], lengths)]
+        room = len(self.pool)
         while room < 2 * (len(packed) + n):
             room *= 2
-        self._pool = np.zeros(room, np.int32)
-        self._pool[: len(packed)] = packed
-        self._starts[slots] = np.cumsum(lengths, dtype=np.int64) - lengths
+        self.pool = np.zeros(room, np.int32)
+        self.pool[: len(packed)] = packed
+        self.layout += 1
+        self.starts[slots] = np.cumsum(lengths, dtype=np.int64) - lengths
         self._end = len(packed)
 
 
-def _places(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.int64]:
-    """The places of runs in the pool, one run after the other."""
+def places_of_runs(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(m,) the places of n runs in a pool, one run after the other; `starts` and `lengths` are (n,)."""
     first = np.cumsum(lengths, dtype=np.int64) - lengths
     places: NDArray[np.int64] = np.repeat(starts - first, lengths) + np.arange(int(lengths.sum()))
     return places

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 from models.outcomes import impressions
 from models.release import content
 from models.release import interest as interests
-from models.release.interest import VECTOR_FADING, fading
+from models.release.interest import LATEST_ACTIONS, MAX_FADES, VECTOR_FADING, fading
 from models.release.release import Release
 from models.seen import ACTED, CLICK, PURCHASE, SHOW, SHOWING, VIEW
 from schemas.control import Filter, Recipe, duration_ms
 from schemas.identity import item_hash
 from schemas.state.counting import BUILT_IN, Counting, Mix, only
 from schemas.times import DAY_MS, HOUR_MS
+from serving.decide.lookup import last_places
 from serving.decide.person import Person
-from serving.world.catalogue import Floats, Hashes, ItemTable, Mask, Slots
+from serving.world.catalogue import Floats, Hashes, ItemTable, Slots
 from serving.world.filters import Filters
 from serving.world.index import ContentIndex, SpaceIndex
+from serving.world.neighbours import Runs
 from serving.world.tables import Tables
 
 # Found on MovieLens and on baskets, where affinity added nothing, so that it has no weight here.
@@ -106,8 +108,8 @@ class Interest(NamedTuple):
 
 
 class SeenSlots(NamedTuple):
-    """The entries of what the person has seen, ordered by time: slot and bits of each. `latest`: by slot,
-    Unix seconds of the newest action; `hidden`: slots that are hidden or disliked."""
+    """The entries of what the person has seen, ordered by time: slot and bits of each. `latest`: Unix seconds
+    of the newest action on its item, 0 where there is none; `hidden`: slots that are hidden or disliked."""
 
     slots: Slots
     bits: NDArray[np.uint8]
@@ -137,8 +139,12 @@ class Case:
         slots = slots[items.in_catalogue[slots]]
         if self.in_view:
             slots = np.concatenate([np.array([self.in_view], np.int32), slots])
-        weights = fading(self.world.counting.fade)[: len(slots)]
-        return Interest(slots, weights / weights.sum(), bool(self.in_view))
+        return Interest(slots, _weights(self.world.counting.fade, len(slots)), bool(self.in_view))
+
+    @cached_property
+    def interest_lists(self) -> Runs:
+        """Where the neighbours of the interest's entries lie."""
+        return self.world.tables.neighbours.of(self.interest.slots)
 
     @cached_property
     def in_view(self) -> int:
@@ -214,50 +220,50 @@ class Case:
         return slots[order], counts[order]
 
     @cached_property
-    def blocked(self) -> Mask:
-        """By slot: hidden or disliked by the person, or never to be repeated; excluded by the request, or in
-        view."""
+    def blocked(self) -> Slots:
+        """Slots hidden or disliked by the person, or never to be repeated; excluded by the request, or in
+        view; some of them several times."""
         items, seen = self.world.items, self._seen
-        blocked = np.zeros(len(items.hash), np.bool_)
-        blocked[seen.hidden] = True
-        for slots, after in self._repeated:
-            if after is None:
-                blocked[slots] = True
+        never = 0
+        for bit, after in self._repeated:
+            never |= bit if after is None else 0
+        blocked = [seen.hidden, seen.slots[(seen.bits & never) != 0]]
         if self.ask.exclude:
-            blocked[items.locate_variants(hashes_of(self.ask.exclude))[0]] = True
-        blocked[self.in_view] = True
-        return blocked
+            blocked.append(items.locate_variants(hashes_of(self.ask.exclude))[0])
+        return np.concatenate([*blocked, np.array([self.in_view], np.int32)])
 
     @cached_property
-    def waiting(self) -> Mask:
-        """By slot: the person acted on it, and it may come back only later."""
-        waiting, latest = np.zeros(len(self.world.items.hash), np.bool_), self._seen.latest
-        for slots, after in self._repeated:
+    def waiting(self) -> Slots:
+        """Slots that the person acted on, and that may come back only later; some of them several times."""
+        seen, waits = self._seen, np.zeros(len(self._seen.slots), np.bool_)
+        for bit, after in self._repeated:
             if after is not None:
                 since = (self.ask.now - after) / 1000
-                waiting[slots[latest[slots] > since]] = True
-        return waiting
+                waits |= ((seen.bits & bit) != 0) & (seen.latest > since)
+        return seen.slots[waits]
 
     def longest_ago(self, slots: Slots) -> NDArray[np.intp]:
         """(n,) order of `slots` by the time of the newest action on each, the oldest first."""
-        return np.lexsort((self.world.items.hash[slots], self._seen.latest[slots]))
+        items, seen = self.world.items, self._seen
+        found = last_places(seen.slots, slots, len(items.hash))
+        latest = np.append(seen.latest, np.uint32(0))[found]
+        return np.lexsort((items.hash[slots], latest))
 
     @property
-    def _repeated(self) -> Iterator[tuple[Slots, int | None]]:
-        """Slots of the items acted on, by kind of action, and after how many ms of the newest action they
-        may come back; None: never."""
-        seen, repeat = self._seen, self.world.recipe.repeat
+    def _repeated(self) -> Iterator[tuple[int, int | None]]:
+        """By kind of action its bit, and after how many ms of the newest action its items may come back;
+        None: never."""
+        repeat = self.world.recipe.repeat
         for bit, text in (
             (VIEW, repeat.view),
             (CLICK, repeat.click),
             (PURCHASE, repeat.purchase),
         ):
-            yield seen.slots[(seen.bits & bit) != 0], duration_ms(text)
+            yield bit, duration_ms(text)
 
     @cached_property
     def _seen(self) -> SeenSlots:
         items, seen = self.world.items, self.person.seen
-        latest = np.zeros(len(items.hash), np.uint32)
         slots, which = items.locate_variants(seen["item"].astype(np.uint64))
         bits = seen["bits"][which]
         if items.groups:  # bought ones come last
@@ -267,13 +273,15 @@ class Case:
             slots, order = np.concatenate([slots, others]), np.argsort(which, kind="stable")
             slots, which, bits = slots[order], which[order], bits[order]
         time = seen["time"][which]
-        acted = (bits & ACTED) != 0
-        # ordered by time: of equal slots the last one assigned stays
-        latest[slots[acted]] = time[acted]
-        changes = (bits & SHOWING) != 0
-        last = dict(zip(slots[changes].tolist(), bits[changes].tolist(), strict=True))
-        hidden = [slot for slot, bit in last.items() if not bit & SHOW]
-        return SeenSlots(slots, bits, latest, np.array(hidden, np.int32))
+        acted, changes = np.flatnonzero(bits & ACTED), np.flatnonzero(bits & SHOWING)
+        # ordered by time: the last entry of an item is the newest
+        newest = last_places(slots[acted], slots, len(items.hash))
+        latest = np.append(time[acted], np.uint32(0))[newest]
+        hidden = slots[changes]
+        if len(changes):
+            last = last_places(hidden, hidden, len(items.hash)) == np.arange(len(hidden))
+            hidden = hidden[last & (bits[changes] & SHOW == 0)]
+        return SeenSlots(slots, bits, latest, hidden)
 
     @cached_property
     def mix(self) -> Mix:
@@ -291,6 +299,16 @@ class Case:
             return None
         found = self.world.items.categories.find(self.ask.category)
         return -1 if found is None else found
+
+
+@lru_cache(maxsize=MAX_FADES * (LATEST_ACTIONS + 1))
+def _weights(fade: float, n: int) -> Floats:
+    """(n,) weights of n entries, newest first, divided by their sum."""
+    weights = fading(fade)[:n]
+    # one after the other, as a compiled decision adds them up
+    shares = weights / np.add.accumulate(weights)[-1:]
+    shares.flags.writeable = False
+    return shares
 
 
 def hashes_of(item_ids: Sequence[str]) -> Hashes:

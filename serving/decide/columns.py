@@ -19,9 +19,9 @@ from schemas.state.counting import Mix, only
 from schemas.state.tables import WINDOWS
 from schemas.times import DAY_MS
 from serving.decide.case import MINUTE_MS, Case
+from serving.decide.lookup import last_places
 from serving.decide.pool import Kept, Pool
 from serving.world.catalogue import UNDATED, Floats
-from serving.world.tables import NO_NEIGHBOURS, Neighbours
 
 FRESH_HALF_LIFE_DAYS: Final = 30
 """Half-life of the column `fresh`."""
@@ -84,46 +84,43 @@ def covisit_back(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     interest, lists = case.interest, case.world.tables.neighbours
     if not len(interest.slots) or not len(kept.slots):
         return None
-    found = [lists.get(slot, NO_NEIGHBOURS) for slot in kept.slots.tolist()]
-    lengths = [len(listed.slots) for listed in found]
-    weights = np.bincount(interest.slots, interest.weights, len(case.world.items.hash))
-    terms = weights[np.concatenate([listed.slots for listed in found])]
-    terms *= np.concatenate([listed.scores for listed in found])
-    owners = np.arange(len(found)).repeat(lengths)
-    return np.bincount(owners, terms, len(found)).astype(np.float64, copy=False)
+    places, owners = lists.of(kept.slots)
+    capacity = len(case.world.items.hash)
+    # an item that the interest has several times weighs the sum, one that it lacks nothing: place -1
+    last = last_places(interest.slots, interest.slots, capacity)
+    weights = np.append(np.bincount(last, interest.weights, len(last)), 0.0)
+    terms = weights[last_places(interest.slots, lists.slots[places], capacity)]
+    terms *= lists.scores[places]
+    return np.bincount(owners, terms, len(kept.slots)).astype(np.float64, copy=False)
 
 
 def next_item(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """The forward share in the list of the newest entry: how often the candidate came after it."""
-    return _directed(case, pool, kept, lambda listed: listed.forward, np.ones(1))
+    return _directed(case, pool, kept, case.world.tables.neighbours.forward, np.ones(1))
 
 
 def forward(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """Forward shares in the lists of the interest's entries, averaged by weight."""
-    return _directed(case, pool, kept, lambda listed: listed.forward, case.interest.weights)
+    return _directed(case, pool, kept, case.world.tables.neighbours.forward, case.interest.weights)
 
 
 def backward(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """Backward shares in the lists of the interest's entries, averaged by weight."""
-    return _directed(case, pool, kept, lambda listed: listed.backward, case.interest.weights)
+    return _directed(case, pool, kept, case.world.tables.neighbours.backward, case.interest.weights)
 
 
 def _directed(
-    case: Case,
-    pool: Pool,
-    kept: Kept,
-    share: Callable[[Neighbours], NDArray[np.float16]],
-    weights: Floats,
+    case: Case, pool: Pool, kept: Kept, shares: NDArray[np.float16], weights: Floats
 ) -> Floats | None:
-    """(k,) the sum of weight x share over the lists of the newest ``len(weights)`` entries."""
+    """(k,) the sum of weight x share over the lists of the newest ``len(weights)`` entries; `shares` is a
+    pool of `NeighbourLists`."""
     if not _has_neighbours(pool):
         return None
-    lists = case.world.tables.neighbours
-    entries = case.interest.slots[: len(weights)].tolist()
-    found = [share(lists.get(slot, NO_NEIGHBOURS)) for slot in entries]
-    terms = np.concatenate(found) * weights.repeat([len(shares) for shares in found])
+    places, entries = case.interest_lists
+    n = int(np.searchsorted(entries, len(weights)))
+    terms = shares[places[:n]] * weights[entries[:n]]
     # the source brings the lists in the order of the entries
-    numbers = pool.numbers["covisit"][: len(terms)]
+    numbers = pool.numbers["covisit"][:n]
     return np.bincount(numbers, terms, len(pool.slots)).astype(np.float64)[kept.numbers]
 
 
@@ -185,7 +182,8 @@ def popular_like(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     interest, tables = case.interest, case.world.tables
     if not len(interest.slots):
         return None
-    interest_mean = _scaled(tables.share(interest.slots, case.mix)) @ interest.weights
+    terms = _scaled(tables.share(interest.slots, case.mix)) * interest.weights
+    interest_mean = np.add.accumulate(terms)[-1]  # one after the other
     likeness: Floats = _scaled(tables.share(kept.slots, case.mix)) - interest_mean
     return likeness
 
@@ -254,8 +252,7 @@ def affinity(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     if not top > 0:
         return None
     leaning = np.zeros(len(items.categories.texts))
-    numbers = [items.category_numbers.get(value, 0) for value in hashes.tolist()]
-    leaning[numbers] = np.maximum(sums / top, -1)
+    leaning[items.categories.numbers_of(hashes)] = np.maximum(sums / top, -1)
     leaning[0] = 0
     return leaning[items.category[kept.slots]]
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.decide.case import Case
+from serving.decide.lookup import among
 from serving.world.catalogue import Mask, Slots
 
 VARIANT: Final = "variant"
@@ -42,12 +43,14 @@ def unavailable(case: Case, slots: Slots) -> Mask:
 
 def blocked(case: Case, slots: Slots) -> Mask:
     """Hidden, disliked or never to be repeated, in view, or excluded by the request (`Case.blocked`)."""
-    return case.blocked[slots]
+    return among(case.blocked, slots, len(case.world.items.hash))
 
 
 def seen(case: Case, slots: Slots) -> Mask | None:
     """Acted on by the person, and the recipe's `repeat` is not over (`Case.waiting`)."""
-    return case.waiting[slots] if len(case.person.seen) else None
+    if not len(case.person.seen):
+        return None
+    return among(case.waiting, slots, len(case.world.items.hash))
 
 
 def served(case: Case, slots: Slots) -> Mask | None:

@@ -15,10 +15,11 @@ from schemas.state.counting import Mix, only
 from schemas.state.tables import WINDOWS
 from serving.decide.case import MINUTE_MS, Case
 from serving.decide.groups import most_wanted, variants
+from serving.decide.lookup import last_places
 from serving.decide.pool import Places, Pool, Retrieved
 from serving.world.catalogue import Slots
 from serving.world.index import VectorIndex
-from serving.world.tables import NO_NEIGHBOURS, Tables
+from serving.world.tables import Tables
 
 
 class Source(NamedTuple):
@@ -52,14 +53,11 @@ def unscored(slots: Slots) -> Retrieved:
 
 def covisit(case: Case, depth: int) -> Retrieved:
     """The published neighbours of the interest's entries; value = score x weight of the entry."""
-    lists = case.world.tables.neighbours
-    found = [lists.get(slot, NO_NEIGHBOURS) for slot in case.interest.slots.tolist()]
-    if not found:
+    if not len(case.interest.slots):
         return NO_CANDIDATES
-    slots = np.concatenate([listed[0] for listed in found])
-    scores = np.concatenate([listed[1] for listed in found])
-    entries = np.arange(len(found)).repeat([len(listed[0]) for listed in found])
-    return Retrieved(slots, scores * case.interest.weights[entries], entries)
+    lists, (places, entries) = case.world.tables.neighbours, case.interest_lists
+    values = lists.scores[places] * case.interest.weights[entries]
+    return Retrieved(lists.slots[places], values, entries)
 
 
 def vector(case: Case, depth: int) -> Retrieved:
@@ -229,11 +227,8 @@ def shortlist(pool: Pool, kept: Places, limit: int = MAX_SCORED) -> Places:
 def _distinct(slots: Slots, capacity: int) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     """(m,) mask of one entry per distinct slot, and for each entry the number of its slot among those.
 
-    Without a sort: each entry writes its place under its slot, and the last one written wins.
+    Without a sort: of the entries of one slot the last one wins.
     """
-    places = np.arange(len(slots), dtype=np.int32)
-    last = np.empty(capacity, np.int32)
-    last[slots] = places
-    winner = last[slots]
-    distinct = winner == places
+    winner = last_places(slots, slots, capacity)
+    distinct = winner == np.arange(len(slots))
     return distinct, (distinct.cumsum() - 1)[winner]

@@ -27,6 +27,7 @@ from serving.state.follow import (
 )
 from serving.state.generation import Generation
 from serving.world.index import ContentIndex
+from serving.world.neighbours import Lists
 from serving.world.placements import Control
 from serving.world.tables import Located, Tables
 
@@ -193,13 +194,14 @@ class TablesFollower(Follower):
 
     async def _locate(self, neighbours: dict[int, bytes]) -> Located:
         """As `Tables.locate`, `ITEMS_PER_YIELD` at a time: reads are served in between."""
-        lists, located_lists = list(neighbours.items()), Located({}, [])
+        lists = list(neighbours.items())
+        located, missing = list[Lists](), list[tuple[int, bytes]]()
         for at in range(0, len(lists), ITEMS_PER_YIELD):
             found = self.tables.locate(lists[at : at + ITEMS_PER_YIELD])
-            located_lists.neighbours.update(found.neighbours)
-            located_lists.missing.extend(found.missing)
+            located.extend(found.lists)
+            missing.extend(found.missing)
             await asyncio.sleep(0)
-        return located_lists
+        return Located(located, missing)
 
     async def check_gaps(self) -> None:
         """Errors: `Gap` where another generation is live or the store has an older version than ours.

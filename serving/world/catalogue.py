@@ -7,8 +7,9 @@ them. Slot 0 is "no item". An item gets a slot when it is put, and keeps it when
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
+from weakref import WeakMethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from models.memberships import Memberships
 from models.release import content
 from schemas import times
-from schemas.identity import category_hash, group_hash, item_hash, trimmed
+from schemas.identity import item_hash, trimmed
 from schemas.items import Item
+from serving.world import places
+from serving.world.vocabulary import Categories, Groups, Vocabulary
 
 Slots = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
@@ -26,6 +29,8 @@ Floats = NDArray[np.float64]
 
 NO_EXPIRY: Final = np.iinfo(np.int64).max
 UNDATED: Final = np.iinfo(np.int64).min
+PLACES_PER_SLOT: Final = 8
+"""Places of hashes for each slot that there is room for: most hashes lie at their first place."""
 _NO_SLOTS: Final[Slots] = np.empty(0, np.int32)
 _COLUMNS: Final = (
     ("hash", np.uint64, ()),
@@ -42,89 +47,6 @@ _COLUMNS: Final = (
 )
 
 
-class Vocabulary:
-    """Texts as small numbers; 0 is ""."""
-
-    def __init__(self) -> None:
-        self.texts = [""]
-        self._numbers = {"": 0}
-
-    def number(self, text: str) -> int:
-        """The number of `text`; a new one where it has none."""
-        found = self._numbers.get(text)
-        if found is None:
-            found = self._numbers[text] = len(self.texts)
-            self.texts.append(text)
-        return found
-
-    def find(self, text: str) -> int | None:
-        """The number of `text`; None where it has none."""
-        return self._numbers.get(text)
-
-    def found(self, texts: Iterable[str]) -> set[int]:
-        """The numbers of those texts, `trimmed`, that have one; "" has none."""
-        return {number for text in texts if (number := self._numbers.get(trimmed(text)))}
-
-
-class Groups(Vocabulary):
-    """Groups as small numbers, and the slots of their variants; 0 is no group.
-
-    False while no item has a group. By number: `hashes` are `schemas.identity.group_hash`, `firsts` the slots
-    with the least hash (0: none), `sizes` the numbers of variants.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hashes = np.zeros(64, np.uint64)
-        self.firsts = np.zeros(64, np.int32)
-        self.sizes = np.zeros(64, np.int32)
-        self._by_hash: dict[int, int] = {}
-        self._members: dict[int, Slots] = {}
-        """Number of a group -> the slots of its items in the catalogue, by hash."""
-
-    def __bool__(self) -> bool:
-        return bool(self._members)
-
-    def number(self, text: str) -> int:
-        number = super().number(text)
-        if number == len(self.hashes):
-            for name in ("hashes", "firsts", "sizes"):
-                column = getattr(self, name)
-                setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
-        if number and not self.hashes[number]:
-            self.hashes[number] = group_hash(text)
-            self._by_hash[group_hash(text)] = number
-        return number
-
-    def find_hash(self, value: int) -> int:
-        """The number of the group with this hash; 0 where there is none."""
-        return self._by_hash.get(value, 0)
-
-    def slots(self, group: int) -> Slots:
-        """(n,) the slots of its variants, by hash; empty for number 0."""
-        return self._members.get(group, _NO_SLOTS)
-
-    def add(self, group: int, slot: int, hashes: NDArray[np.uint64]) -> Slots:
-        """Adds the item at `slot`; `hashes` are those of all slots. Gives the slots after it."""
-        before = self.slots(group)
-        place = int(np.searchsorted(hashes[before], hashes[slot]))
-        return self._set(group, np.insert(before, place, slot))
-
-    def remove(self, group: int, slot: int) -> Slots:
-        """Removes the item at `slot`. Gives the slots after it."""
-        before = self._members[group]
-        return self._set(group, before[before != slot])
-
-    def _set(self, group: int, members: Slots) -> Slots:
-        if len(members):
-            self._members[group] = members
-        else:
-            del self._members[group]
-        self.sizes[group] = len(members)
-        self.firsts[group] = members[0] if len(members) else 0
-        return members
-
-
 class ItemTable:
     """Columns of length `capacity`; those of a slot that is not `in_catalogue` are undefined.
 
@@ -132,7 +54,7 @@ class ItemTable:
     before which it is not to be shown, `UNDATED` where none is given. `titled`: it has a title; one without
     is neither fresh nor explored. `leads`: in the catalogue, and without
     a group or the first of its group by hash; `next_variant`: the next of its group by hash, 0 where there is
-    none. `revision` counts changes;
+    none. `revision` counts changes; `places` has the slots by hash (`serving.world.places`);
     `positions[p]` is the offset of the topic `items` that the table takes next.
     """
 
@@ -156,26 +78,48 @@ class ItemTable:
         self.ids = [""]
         self.titles = [""]
         self.every_tag: list[tuple[int, ...]] = [()]
-        self.categories, self.owners, self.types, self.tags = (
-            Vocabulary(),
-            Vocabulary(),
-            Vocabulary(),
-            Vocabulary(),
-        )
-        self.groups = Groups()
+        self.categories, self.groups = Categories(), Groups()
+        self.owners, self.types, self.tags = Vocabulary(), Vocabulary(), Vocabulary()
         self.memberships = Memberships(capacity)
-        self.category_numbers = {0: 0}
-        """Category hash -> number of the category."""
         self._journal: list[int] = []
         """Slot of each change, oldest first; the last change has the number `revision`."""
-        self._slots: dict[int, int] = {}
-        self._on_slot: Callable[[int, int], None] | None = None
+        self._on_slot: list[WeakMethod[Callable[[int, int], None]]] = []
+        self._grown = 0
         self._newest, self._ages = np.empty(0, np.int32), np.empty(0, np.int64)
         self._sorted = 0
         """The revision that `_newest` is of."""
         for name, dtype, shape in _COLUMNS:
             setattr(self, name, np.zeros((capacity, *shape), dtype))
         self._rehash()
+
+    @property
+    def layout(self) -> int:
+        """Rises where another array takes the place of one of the table's, of its memberships', its groups'
+        or its categories': until then their addresses hold."""
+        return self._grown + self.memberships.layout + self.groups.layout + self.categories.layout
+
+    @property
+    def places_mask(self) -> int:
+        """A hash lies at its place, ``hash & places_mask``, or after it."""
+        return len(self.places) - 1
+
+    @property
+    def category_hashes(self) -> NDArray[np.uint32]:
+        """By number of a category its hash; 0 for none."""
+        return self.categories.hashes
+
+    @property
+    def category_keys(self) -> NDArray[np.uint32]:
+        """The hashes of categories at their places (`Categories`); the numbers are `category_values`."""
+        return self.categories.keys
+
+    @property
+    def category_values(self) -> NDArray[np.int32]:
+        return self.categories.values
+
+    @property
+    def category_mask(self) -> int:
+        return self.categories.mask
 
     @property
     def category(self) -> Slots:
@@ -208,7 +152,12 @@ class ItemTable:
         return self._newest[first:end]
 
     def put(self, item: Item, vector: content.Vector | None = None) -> int:
-        """Adds or replaces the item. Gives its slot. `vector`: its content vector, if it is made already."""
+        """Adds or replaces the item. Gives its slot. `vector`: its content vector, if it is made already.
+        Errors: ValueError where that is none."""
+        if vector is None:
+            vector = content.vector(item)
+        elif vector.shape != (content.DIM,) or not np.isfinite(vector).all():
+            raise ValueError(f"a content vector has {content.DIM} finite coordinates")
         slot = self.slot(item_hash(item.item_id))
         categories = content.categories(item)
         self._join(slot, self.groups.number(item.group_id))
@@ -216,20 +165,20 @@ class ItemTable:
         self.in_catalogue[slot] = True
         self.ids[slot], self.titles[slot] = item.item_id, content.head(item.title)
         self.titled[slot] = bool(trimmed(self.titles[slot]))
-        self.memberships.put(slot, tuple([self._category(name) for name in categories]))
+        self.memberships.put(slot, tuple([self.categories.number(name) for name in categories]))
         self.every_tag[slot] = tuple(self.tags.number(tag) for tag in item.tags)
         self.owner[slot] = self.owners.number(item.owner_id)
         self.type[slot] = self.types.number(item.type)
         self.published[slot] = UNDATED if item.published_at is None else item.published_at
         self.until[slot] = _until(item)
-        self.vectors[slot] = content.vector(item) if vector is None else vector
+        self.vectors[slot] = vector
         self._record_change(slot)
         return slot
 
     def drop(self, item_id: str) -> None:
         """Removes the item; its slot stays allocated."""
-        slot = self._slots.get(item_hash(item_id))
-        if slot is None or not self.in_catalogue[slot]:
+        slot = self.find(item_id)
+        if not slot:
             return
         self._leave(slot)
         self.in_catalogue[slot], self.until[slot] = False, 0
@@ -251,25 +200,22 @@ class ItemTable:
 
     def find(self, item_id: str) -> int:
         """The slot of an item in the catalogue, else 0."""
-        slot = self._slots.get(item_hash(item_id), 0)
+        slot = places.find(self.places, self.hash, item_hash(item_id))
         return slot if self.in_catalogue[slot] else 0
 
     def slot(self, item: int) -> int:
         """The slot of an item's hash; a new one where it has none."""
-        found = self._slots.get(item)
-        return self._allocate(item) if found is None else found
+        return places.find(self.places, self.hash, item) or self._allocate(item)
 
     def on_slot(self, call: Callable[[int, int], None]) -> None:
-        """Calls `call(hash, slot)` for each item that gets a slot from now on."""
-        self._on_slot = call
+        """Calls the method `call(hash, slot)` for each item that gets a slot from now on, as long as its
+        object lives."""
+        self._on_slot = [it for it in self._on_slot if it() is not None]
+        self._on_slot.append(WeakMethod(call))
 
     def locate(self, hashes: Hashes) -> Slots:
         """(n,) the slot of each hash; 0 where it has none."""
-        slots: Slots = self._direct[(hashes & self._mask).astype(np.intp)]
-        missed = np.flatnonzero(self.hash[slots] != hashes)
-        if len(missed):  # their place holds another item or none
-            slots[missed] = [self._slots.get(h, 0) for h in hashes[missed].tolist()]
-        return slots
+        return places.locate(self.places, self.hash, hashes)
 
     def locate_variants(self, hashes: Hashes) -> tuple[Slots, NDArray[np.intp]]:
         """(m,) the slots that the hashes name, and (m,) the index of the hash that named each: the hash of an
@@ -328,14 +274,8 @@ class ItemTable:
     def categories_of(self, hashes: Hashes) -> NDArray[np.uint32]:
         """(n,) the hash of each item's primary category; 0 where it has none, or is not in the catalogue."""
         slots = self.locate(hashes)
-        numbers = np.where(self.in_catalogue[slots], self.category[slots], 0)
-        names = [self.categories.texts[number] for number in numbers.tolist()]
-        return np.array([category_hash(name) if name else 0 for name in names], np.uint32)
-
-    def _category(self, name: str) -> int:
-        number = self.categories.number(name)
-        self.category_numbers[category_hash(name)] = number
-        return number
+        hashes_of_categories = self.category_hashes[self.category[slots]]
+        return np.where(self.in_catalogue[slots], hashes_of_categories, np.uint32(0))
 
     def _record_change(self, slot: int) -> None:
         self.revision += 1
@@ -349,15 +289,13 @@ class ItemTable:
         slot = self.size
         self.size += 1
         self.hash[slot] = item
-        self._slots[item] = slot
+        places.put(self.places, item, slot)
         self.ids.append("")
         self.titles.append("")
         self.every_tag.append(())
-        place = item & int(self._mask)
-        if not self._direct[place]:
-            self._direct[place] = slot
-        if self._on_slot is not None:
-            self._on_slot(item, slot)
+        for method in self._on_slot:
+            if (call := method()) is not None:
+                call(item, slot)
         return slot
 
     def _grow(self) -> None:
@@ -368,12 +306,9 @@ class ItemTable:
         self._rehash()
 
     def _rehash(self) -> None:
-        # most hashes find their slot at their own place; `_slots` has the few whose place is taken
-        places = 8 << (len(self.hash) - 1).bit_length()
-        self._mask = np.uint64(places - 1)
-        self._direct = np.zeros(places, np.int32)
-        held = self.hash[1 : self.size]
-        self._direct[(held & self._mask).astype(np.intp)] = np.arange(1, self.size, dtype=np.int32)
+        size = PLACES_PER_SLOT << (len(self.hash) - 1).bit_length()
+        self.places = places.made(self.hash[: self.size], size)
+        self._grown += 1
 
 
 def _until(item: Item) -> int:

@@ -13,6 +13,7 @@ from schemas.state import tables
 from schemas.state.counting import Mix
 from schemas.state.tables import ARM, ARM_KEY, POPULARITY, WINDOWS, Meta, Published
 from serving.world.catalogue import ItemTable, Slots
+from serving.world.neighbours import Lists, NeighbourLists, Neighbours
 from serving.world.unplaced import Unplaced
 
 EMPTY_META: Final = Meta(version=0, positions=[], landmarks=[])
@@ -21,30 +22,14 @@ MAX_ORDERS: Final = 16
 """Orders of the catalogue that are kept, each of one mix: more than the releases and windows asked for."""
 
 
-class Neighbours(NamedTuple):
-    """Best first; `scores` in (0, 1], and what they are made of (`schemas.state.tables.NEIGHBOUR`)."""
-
-    slots: Slots
-    scores: NDArray[np.float32]
-    forward: NDArray[np.float16]
-    backward: NDArray[np.float16]
-
-    @classmethod
-    def of(cls, slots: Slots, listed: NDArray[np.void]) -> Neighbours:
-        """`listed` (n,): rows of `NEIGHBOUR`."""
-        columns = (listed[name].copy() for name in ("score", "forward", "backward"))
-        return cls(slots, *columns)
-
-
-NO_NEIGHBOURS: Final = Neighbours.of(np.empty(0, np.int32), np.empty(0, tables.NEIGHBOUR))
-"""Of an item without neighbours."""
-
-
 class Located(NamedTuple):
     """Lists by slot, and those of which an item has no slot: (item hash, list as published)."""
 
-    neighbours: dict[int, Neighbours]
-    missing: list[tuple[int, bytes]]
+    lists: Sequence[Lists]
+    missing: Sequence[tuple[int, bytes]]
+
+
+NO_LISTS: Final = Located((), ())
 
 
 class Arms(NamedTuple):
@@ -56,22 +41,33 @@ class Arms(NamedTuple):
 
 class Tables:
     """The tables that the roll-up published last, by slot of `items`. Rows of items without a slot wait, and
-    are here once their items are."""
+    are here once their items are.
+
+    `popularity` (capacity, windows): decayed sums; `maxima` (windows,): the highest of each, 1 where all are
+    0. `neighbours` and `popularity` have the capacity of `items`.
+    """
 
     def __init__(self, items: ItemTable) -> None:
         self.items = items
         self.unplaced = Unplaced()
         items.on_slot(self._adopt)
         self.meta = EMPTY_META
-        self.neighbours: dict[int, Neighbours] = {}
-        self.popularity: NDArray[np.float64] = np.zeros((1, len(WINDOWS)))
+        self.neighbours = NeighbourLists(len(items.hash))
+        self.popularity: NDArray[np.float64] = np.zeros((len(items.hash), len(WINDOWS)))
+        self.maxima = np.ones(len(WINDOWS))
         self.experiments: dict[bytes, bytes] = {}
         """`schemas.state.tables.MOMENTS_KEY` -> rows of `MOMENTS`."""
         self._arms: dict[int, Arms] = {}
-        self._maxima = np.ones(len(WINDOWS))
+        self._highest = np.zeros(len(WINDOWS))
+        self._grown = 0
         self._orders: dict[Mix, Slots] = {}
         self._ranks: dict[Mix, NDArray[np.int32]] = {}
         self._ordered: tuple[int, int] = (-1, -1)
+
+    @property
+    def layout(self) -> int:
+        """Rises where another array takes the place of `popularity`, of the arms' or of the neighbours'."""
+        return self._grown + self.neighbours.layout
 
     @property
     def version(self) -> str:
@@ -95,7 +91,8 @@ class Tables:
         self.experiments.clear()
         self._arms.clear()
         self.popularity[:] = 0
-        self._maxima[:] = 1
+        self._set_highest(np.zeros(len(WINDOWS)))
+        self._grown += 1
         self.unplaced.clear()
 
     def apply(self, change: Published) -> None:
@@ -109,33 +106,30 @@ class Tables:
         listed = tables.neighbours(b"".join([value for _, value in lists]))
         slots = self.items.locate(listed["item"].astype(np.uint64))
         owners = self.items.locate(np.array([item for item, _ in lists], np.uint64))
-        splits = np.cumsum([len(value) // tables.NEIGHBOUR.itemsize for _, value in lists])
-        found = Located({}, [])
-        for each, owner, neighbour_slots, rows in zip(
-            lists,
-            owners.tolist(),
-            np.split(slots, splits[:-1]),
-            np.split(listed, splits[:-1]),
-            strict=True,
-        ):
-            if owner and neighbour_slots.all():
-                found.neighbours[owner] = Neighbours.of(neighbour_slots.copy(), rows)
-            else:
-                found.missing.append(each)
-        return found
+        sizes = np.array([len(value) for _, value in lists], np.int64)
+        lengths = (sizes // tables.NEIGHBOUR.itemsize).astype(np.int32)
+        complete = owners != 0
+        complete[np.arange(len(lists)).repeat(lengths)[slots == 0]] = False
+        if complete.all():
+            return Located((Lists(owners, lengths, Neighbours.of(slots, listed)),), ())
+        missing = [lists[at] for at in np.flatnonzero(~complete).tolist()]
+        here = complete.repeat(lengths)
+        found = Neighbours.of(slots[here], listed[here])
+        return Located((Lists(owners[complete], lengths[complete], found),), missing)
 
     def install(
         self,
         meta: Meta,
-        neighbours: Located,
+        located: Located,
         popularity: Mapping[int, bytes],
         arms: Mapping[bytes, bytes] = NO_ROWS,
         experiments: Mapping[bytes, bytes] = NO_ROWS,
     ) -> None:
         """Becomes version `meta` in one step, so that no answer mixes two versions."""
-        self.neighbours.update(neighbours.neighbours)
-        self.unplaced.complete(neighbours.neighbours)
-        for item, value in neighbours.missing:
+        for lists in located.lists:
+            self.neighbours.put(lists)
+            self.unplaced.complete(lists.owners)
+        for item, value in located.missing:
             self._place(item, value)
         if popularity:
             self._install_popularity(popularity)
@@ -179,16 +173,14 @@ class Tables:
 
         Two decayed sums of one column may be divided at any time: both decay alike.
         """
-        self._grow()
         shares, total = np.zeros(len(slots)), sum(mix)
         for window, weight in enumerate(mix):
             if weight:
-                column = self.popularity[slots, window] / self._maxima[window]
+                column = self.popularity[slots, window] / self.maxima[window]
                 shares += column * (weight / total)
         return shares
 
     def _order(self, mix: Mix) -> Slots:
-        self._grow()
         items = self.items
         slots = np.flatnonzero(items.in_catalogue[: items.size]).astype(np.int32)
         newest = -items.published[slots].astype(np.float64)
@@ -206,7 +198,7 @@ class Tables:
         arms: Mapping[bytes, bytes] = NO_ROWS,
         experiments: Mapping[bytes, bytes] = NO_ROWS,
     ) -> None:
-        located = self.locate(list(neighbours.items())) if neighbours else Located({}, [])
+        located = self.locate(list(neighbours.items())) if neighbours else NO_LISTS
         self.install(meta, located, popularity, arms, experiments)
 
     def _install_arms(self, arms: Mapping[bytes, bytes]) -> None:
@@ -228,22 +220,28 @@ class Tables:
         if missing > 0:
             counts = np.concatenate([counts, np.zeros(missing, np.uint32)])
             self._arms[placement] = Arms(counts)
+            self._grown += 1
         return counts
 
     def _install_popularity(self, popularity: Mapping[int, bytes]) -> None:
         slots = self.items.locate(np.fromiter(popularity, np.uint64, len(popularity)))
-        self._grow()
         rows = np.frombuffer(b"".join(popularity.values()), POPULARITY).reshape(-1, len(WINDOWS))
+        if not slots.all():
+            items = list(popularity)
+            for row in np.flatnonzero(slots == 0).tolist():
+                self.unplaced.keep_popularity(items[row], popularity[items[row]])
+            slots, rows = slots[slots != 0], rows[slots != 0]
+        highest = np.maximum(self._highest, rows.max(axis=0, initial=0.0))
+        was_highest = (self.popularity[slots] == self._highest).any(axis=0)
         self.popularity[slots] = rows
-        self.popularity[0] = 0
-        for item, slot in zip(popularity, slots.tolist(), strict=True):
-            if not slot:
-                self.unplaced.keep_popularity(item, popularity[item])
-        self._measure()
+        # only where the highest item may have fallen all items are looked at
+        for window in np.flatnonzero(was_highest & (highest == self._highest)).tolist():
+            highest[window] = self.popularity[:, window].max()
+        self._set_highest(highest)
 
-    def _measure(self) -> None:
-        maxima = self.popularity.max(axis=0)
-        self._maxima = np.where(maxima > 0, maxima, 1)
+    def _set_highest(self, highest: NDArray[np.float64]) -> None:
+        self._highest = highest
+        self.maxima[:] = np.where(highest > 0, highest, 1.0)
 
     def _place(self, item: int, value: bytes) -> None:
         """Installs one list; where its item, or one that it names, has no slot, that waits."""
@@ -254,16 +252,18 @@ class Tables:
             return
         slots = self.items.locate(listed["item"].astype(np.uint64))
         there = slots != 0
-        self.neighbours[owner] = Neighbours.of(slots[there], listed[there])
+        found = Neighbours.of(slots[there], listed[there])
+        lengths = np.array([len(found.slots)], np.int32)
+        self.neighbours.put(Lists(np.array([owner], np.int32), lengths, found))
         self.unplaced.keep_incomplete(owner, value, slots)
 
     def _adopt(self, item: int, slot: int) -> None:
         """Gives an item that has its slot now what was published of it before."""
+        self._grow()
         rows = self.unplaced.take(item)
         if rows.popularity is not None:
-            self._grow()
             self.popularity[slot] = tables.popularity(rows.popularity)
-            self._maxima = np.maximum(self._maxima, self.popularity[slot])
+            self._set_highest(np.maximum(self._highest, self.popularity[slot]))
         for placement, served in rows.served.items():
             self._counts(placement)[slot] = served
         if rows.neighbours is not None:
@@ -272,7 +272,9 @@ class Tables:
             self._place(int(self.items.hash[owner]), value)
 
     def _grow(self) -> None:
-        """Gives `popularity` as many rows as the catalogue has capacity."""
+        """Gives popularity and neighbours the capacity of the catalogue."""
         missing = len(self.items.hash) - len(self.popularity)
         if missing > 0:
             self.popularity = np.concatenate([self.popularity, np.zeros((missing, len(WINDOWS)))])
+            self.neighbours.grow(len(self.popularity))
+            self._grown += 1

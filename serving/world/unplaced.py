@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -56,10 +55,11 @@ class Unplaced:
         counts[placement] = served
         _keep(self._served, item, counts)
 
-    def complete(self, owners: Container[int]) -> None:
+    def complete(self, owners: NDArray[np.int32]) -> None:
         """The lists of these slots name no missing item any more."""
-        for owner in [it for it in self._incomplete if it in owners]:
-            del self._incomplete[owner]
+        if self._incomplete:
+            for owner in owners.tolist():
+                self._incomplete.pop(owner, None)
 
     def keep_incomplete(self, owner: int, value: bytes, slots: NDArray[np.int32]) -> None:
         """`slots` of the list's items, 0 where one is missing."""

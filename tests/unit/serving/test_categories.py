@@ -65,7 +65,7 @@ def test_memberships_stay_the_same_as_they_are_packed_and_grow() -> None:
     check(memberships, plain | {100: (1, 2)}, 30)
     held = memberships._slots.values()
     assert sum(map(len, held)) <= 2 * (64 * 20 + 30 * MIN_STALE)
-    assert len(memberships._pool) <= 8 * MIN_ROOM
+    assert len(memberships.pool) <= 8 * MIN_ROOM
 
 
 # -- in a decision --------------------------------------------------------------------------------

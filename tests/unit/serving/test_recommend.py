@@ -270,7 +270,7 @@ def test_a_reason_truly_contributed(seed: int) -> None:
         if REASONS[named] == "covisit":
             (because,) = item.reason.item_ids
             slot = s.world.items.find(because)
-            assert item.slot in s.world.tables.neighbours[slot].slots.tolist()
+            assert item.slot in s.world.tables.neighbours.get(slot).slots.tolist()
         elif item.reason.code == "similar_to":
             (like,) = item.reason.item_ids
             space = s.world.space if named == "vector" else None

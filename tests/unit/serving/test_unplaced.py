@@ -42,8 +42,10 @@ def plain(held: Tables) -> dict[str, object]:
     home = held.arms("home")
     return {
         "lists": {
-            ids[owner]: [(ids[slot], *row) for slot, *row in zip(*its, strict=True)]
-            for owner, its in sorted(held.neighbours.items())
+            ids[owner]: [
+                (ids[slot], *row) for slot, *row in zip(*held.neighbours.get(owner), strict=True)
+            ]
+            for owner in held.neighbours.owners().tolist()
         },
         "popular": {ids[s]: held.popularity[s].tolist() for s in range(1, held.items.size)},
         "served": {
