@@ -98,7 +98,9 @@ class Serving:
         self.idempotency = IdempotencyKeys(self.redis, self.settings, self.metrics)
         self.filters = Filters(self.catalogue)
         self.tables = Tables(self.catalogue)
-        self.index = ContentIndex(self.catalogue, self.settings.exact_search)
+        self.index = ContentIndex(
+            self.catalogue, self.settings.exact_search, self.settings.retrieval
+        )
         self.generation = Generation(self.redis, self.settings.keyspace)
         self.clock_check = ClockCheck(self.redis, lambda: self.clock(), self.metrics)
         self.tallies = Tallies(self.redis, self.generation, self.settings.partitions)

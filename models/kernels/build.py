@@ -41,6 +41,7 @@ SOURCES: Final = (
     "models/features/session.c",
     "models/features/stored.c",
     "models/features/window.c",
+    "serving/world/scan.c",
 )
 """From the root of the repository."""
 FLAGS: Final = (

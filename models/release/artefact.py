@@ -208,6 +208,9 @@ def _space(files: Mapping[str, bytes], items: int) -> Space:
         raise BadRelease(f"{HASHES} does not hold {items} ascending ids")
     if vectors.dtype != np.int16 or vectors.shape != (items, content.DIM):
         raise BadRelease(f"{VECTORS} does not hold a vector for each of {items} items")
+    squares = (vectors.astype(np.int64) ** 2).sum(axis=1)
+    if squares.max(initial=0) > content.MAX_NORM**2:
+        raise BadRelease(f"{VECTORS} holds a vector that is longer than 1")
     if matrix.shape != (content.DIM, content.DIM) or not np.isfinite(matrix).all():
         raise BadRelease(f"{ENCODER} is no finite {content.DIM} x {content.DIM} matrix")
     grid: Vectors = (vectors / content.GRID).astype(np.float32)

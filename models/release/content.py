@@ -23,6 +23,8 @@ from schemas.items import MAX_TITLE_BYTES, Item
 DIM: Final = 64
 COORDINATES_PER_WORD: Final = 4
 GRID: Final = 2048
+MAX_NORM: Final = GRID + 4
+"""Of a vector times `GRID`: of norm 1 before each of `DIM` coordinates was rounded."""
 VERSION: Final = "content1"
 
 Vector = NDArray[np.float32]

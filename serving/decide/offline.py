@@ -11,7 +11,7 @@ from schemas.state.tables import Meta
 from serving.decide.case import World
 from serving.world.catalogue import ItemTable
 from serving.world.filters import Filters
-from serving.world.index import ContentIndex, SpaceIndex
+from serving.world.index import USEARCH, ContentIndex, SpaceIndex
 from serving.world.placements import DEFAULT_RECIPE
 from serving.world.tables import EMPTY_META, Tables
 
@@ -25,6 +25,7 @@ def world(
     *,
     release: Release | None = None,
     exact: int = 20_000,
+    retrieval: str = USEARCH,
 ) -> World:
     """A world of the catalogue and one whole version of the tables, as `schemas.state.tables` has them.
 
@@ -37,9 +38,9 @@ def world(
         table.put(item)
     tables = Tables(table)
     tables.load(meta, neighbours or {}, popularity or {})
-    index = ContentIndex(table, exact)
+    index = ContentIndex(table, exact, retrieval)
     index.refresh()
-    space = SpaceIndex(table, release, exact) if release is not None else None
+    space = SpaceIndex(table, release, exact, retrieval) if release is not None else None
     if space is not None:
         space.refresh()
     return World(table, Filters(table), tables, index, recipe, "offline", release, space)

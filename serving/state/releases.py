@@ -136,7 +136,9 @@ class Releases(Background):
         except (BadRelease, ReleaseUnavailable) as bad:
             self._refuse(name, sha, bad, now)
             return None
-        space = SpaceIndex(self._items, release, self._settings.exact_search)
+        space = SpaceIndex(
+            self._items, release, self._settings.exact_search, self._settings.retrieval
+        )
         await self._index(space)
         return LoadedRelease(release, space)
 

@@ -1,4 +1,5 @@
-"""Nearest items: USearch over one vector an item, exact while the catalogue is small, HNSW above.
+"""Nearest items: USearch over one vector an item, exact while the catalogue is small, HNSW above; or our own
+exact search (`serving.world.scan`).
 
 There are two indexes: by content, and in the space of a release. Of a group they hold one item, the first by
 hash, so that its many like variants leave room for others. The vectors of both lie on the grid of
@@ -8,43 +9,40 @@ hash, so that its many like variants leave room for others. The vectors of both 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.release import content, runtime
 from models.release.release import Release, Vectors
 from serving.world.catalogue import Hashes, ItemTable, Slots
+from serving.world.scan import NOTHING_FOUND, Scan, SearchResult
 
 if TYPE_CHECKING:
     from usearch.index import Index
 
 MAX_CACHED_SEARCHES: Final = 4096
-
-
-class SearchResult(NamedTuple):
-    """Slots, best first; `similarity` is the cosine, in (0, 1]; equal ones are in the order of hashes."""
-
-    slots: Slots
-    similarity: NDArray[np.float32]
+USEARCH: Final = "usearch"
+SCAN: Final = "scan"
+"""What searches: USearch, or `serving.world.scan.Scan`, which is always exact."""
+MAX_FOUND: Final = 1000
+"""Most items that one search finds."""
 
 
 class VectorIndex:
     """An index of one vector for each of `items` that leads. `exact`: the number of items up to which search
-    is exact.
+    by USearch is exact. A vector that is zero, or has a coordinate that is not finite, is not in it.
 
     An exact search is a function of the vectors alone: they lie on a grid, so their products have no
     rounding, and the hash, never the slot, orders equal ones.
     """
 
-    def __init__(self, items: ItemTable, exact: int) -> None:
-        self.items = items
-        self.exact = exact
+    def __init__(self, items: ItemTable, exact: int, retrieval: str = USEARCH) -> None:
+        self.items, self.exact, self.retrieval = items, exact, retrieval
         self._revision = 0
         self._pending: Slots = np.empty(0, np.int32)
         self._graph = False
-        self._index = _index(graph=False)
+        self._index: Index | Scan = Scan() if retrieval == SCAN else _index(graph=False)
         self._cache: OrderedDict[tuple[bytes, int], SearchResult] = OrderedDict()
 
     def __len__(self) -> int:
@@ -69,7 +67,7 @@ class VectorIndex:
         if not len(pending):
             return True
         self._cache.clear()
-        if self.items.count > self.exact and not self._graph:
+        if self.items.count > self.exact and not self._graph and self.retrieval == USEARCH:
             # the one change to a graph, with all items; it stays a graph also when items are removed
             limit = limit if not len(self._index) else None
             self._graph, self._index = True, _index(graph=True)
@@ -87,9 +85,12 @@ class VectorIndex:
         return np.union1d(self._pending, changed) if len(self._pending) else changed
 
     def search(self, query: content.Vector, k: int) -> SearchResult:
-        """At most `k` items with a positive cosine to `query`."""
+        """At most `k` items, 1 to `MAX_FOUND`, with a positive cosine to `query`. Errors: ValueError for
+        another `k`."""
+        if not 1 <= k <= MAX_FOUND:
+            raise ValueError(f"a search finds 1 to {MAX_FOUND} items")
         if not len(self._index) or not query.any():
-            return SearchResult(np.empty(0, np.int32), np.empty(0, np.float32))
+            return NOTHING_FOUND
         key = (query.tobytes(), k)
         found = self._cache.get(key)
         if found is None:
@@ -99,7 +100,10 @@ class VectorIndex:
         return found
 
     def _search(self, query: content.Vector, k: int) -> SearchResult:
-        matches = self._index.search(query, k, exact=not self._graph, threads=1)
+        index = self._index
+        if isinstance(index, Scan):
+            return index.search(query, k, self.items.hash)
+        matches = index.search(query, k, exact=not self._graph, threads=1)
         slots = np.asarray(matches.keys, np.int32)
         similarity = np.float32(1) - np.asarray(matches.distances, np.float32)
         positive = similarity > 0
@@ -124,14 +128,19 @@ class VectorIndex:
         """Brings the rows of `vectors` at `slots` up to date."""
 
     def _replace(self, slots: Slots) -> None:
-        keys = slots.astype(np.int64)
-        indexed = keys[self._index.contains(keys)]
-        if len(indexed):
-            self._index.remove(indexed)
         vectors = self.vectors[slots]
-        indexable = self.items.leads[slots] & vectors.any(axis=1)
+        indexable = self.items.leads[slots] & vectors.any(axis=1) & np.isfinite(vectors).all(axis=1)
+        index = self._index
+        if isinstance(index, Scan):
+            vectors[~indexable] = 0
+            index.replace(slots, vectors)
+            return
+        keys = slots.astype(np.int64)
+        indexed = keys[index.contains(keys)]
+        if len(indexed):
+            index.remove(indexed)
         if indexable.any():
-            self._index.add(keys[indexable], vectors[indexable], threads=1)
+            index.add(keys[indexable], vectors[indexable], threads=1)
 
 
 class ContentIndex(VectorIndex):
@@ -149,8 +158,14 @@ class ContentIndex(VectorIndex):
 class SpaceIndex(VectorIndex):
     """In the space of `release`: its own vectors of the items that it has, encoded ones of the others."""
 
-    def __init__(self, items: ItemTable, release: Release, exact: int) -> None:
-        super().__init__(items, exact)
+    def __init__(
+        self,
+        items: ItemTable,
+        release: Release,
+        exact: int,
+        retrieval: str = USEARCH,
+    ) -> None:
+        super().__init__(items, exact, retrieval)
         self.release = release
         self._vectors: Vectors = np.zeros((1, content.DIM), np.float32)
 
@@ -184,7 +199,8 @@ class SpaceIndex(VectorIndex):
         others = slots[~in_release]
         if len(others):
             vectors[others] = space.encode(items.vectors[others])
-        vectors[slots[~items.in_catalogue[slots]]] = 0
+        none = ~items.in_catalogue[slots] | ~np.isfinite(vectors[slots]).all(axis=1)
+        vectors[slots[none]] = 0
 
 
 def _index(graph: bool) -> Index:

@@ -76,8 +76,13 @@ def play(
     `progress` is called with the number of decisions since its last call.
     """
     people, facts = _people(log, reads, split, settings)
-    recipe, exact = BUILT_IN_RECIPES[PLACEMENT], settings.exact_search
-    world = offline.world(log.items, recipe=recipe, release=release, exact=exact)
+    world = offline.world(
+        log.items,
+        recipe=BUILT_IN_RECIPES[PLACEMENT],
+        release=release,
+        exact=settings.exact_search,
+        retrieval=settings.retrieval,
+    )
     every = range(len(reads))
     by_tables = sorted(every, key=lambda n: sum(reads[n].tables))
     by_now = sorted(every, key=lambda n: reads[n].now)

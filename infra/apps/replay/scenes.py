@@ -68,7 +68,12 @@ class TrainingReplay:
         self.facts = FactsByTime(_seconds(log, max(1, size // TIMES_SAMPLED)), size)
         for partition in range(len(log.events)):
             self._states |= fold_partition(log, partition, cuts, settings, self._add)
-        self.world = offline.world(log.items, recipe=RECIPE, exact=settings.exact_search)
+        self.world = offline.world(
+            log.items,
+            recipe=RECIPE,
+            exact=settings.exact_search,
+            retrieval=settings.retrieval,
+        )
 
     def before(self, second: int) -> Actions:
         """The facts before `second`, in order of time, all at once: `facts_before` takes less memory."""
@@ -85,7 +90,9 @@ class TrainingReplay:
 
     def space_of(self, release: Release) -> SpaceIndex:
         """The items of the catalogue in the space of `release`."""
-        space = SpaceIndex(self.world.items, release, self.world.index.exact)
+        space = SpaceIndex(
+            self.world.items, release, self.world.index.exact, self.world.index.retrieval
+        )
         space.refresh()
         return space
 

@@ -55,6 +55,7 @@ from models.kernels import loading
         ("FRESHET_RATING_SCALE", "1,inf"),
         ("FRESHET_RATING_SCALE", "one,s3cret"),
         ("FRESHET_NOT_IDS", "guest,s3cret\n1"),
+        ("FRESHET_RETRIEVAL", "s3cret"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(variable: str, value: str) -> None:

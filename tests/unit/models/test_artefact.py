@@ -218,6 +218,11 @@ def test_nan_and_models_that_do_not_fit_are_refused(tmp_path: Path, model: bytes
         save(tmp_path / str(n), manifest(), {**arrays(), name: array}, None)
         with pytest.raises(BadRelease, match=name):
             artefact.load(tmp_path / str(n) / ID)
+    long = arrays()[VECTORS]
+    long[3, 0] = 3 * content.GRID
+    save(tmp_path / "long", manifest(), {**arrays(), VECTORS: long}, None)
+    with pytest.raises(BadRelease, match="longer than 1"):
+        artefact.load(tmp_path / "long" / ID)
     wide = manifest()
     wide.features = (*FEATURES, "affinity")
     save(tmp_path / "wide", wide, arrays(), model)

@@ -24,7 +24,8 @@ changes = st.lists(st.dictionaries(st.integers(1, SLOTS), one_list, min_size=1),
 
 def lists_of(change: dict[int, list[int]]) -> Lists:
     listed = np.array([slot for each in change.values() for slot in each], np.int32)
-    single, half = listed.astype(np.float32) / 128, listed.astype(np.float16) / 128
+    single = (listed / 128).astype(np.float32)
+    half = (listed / 128).astype(np.float16)
     lengths = np.array([len(each) for each in change.values()], np.int32)
     return Lists(np.array(list(change), np.int32), lengths, Neighbours(listed, single, half, half))
 

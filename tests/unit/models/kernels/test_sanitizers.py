@@ -20,6 +20,7 @@ TESTS: Final = (
     "tests/unit/models/test_act.py",
     "tests/unit/models/test_stored_rows.py",
     "tests/laws/test_best_partners_laws.py",
+    "tests/unit/serving/test_scan.py",
 )
 """Those that hold compiled functions against their definitions."""
 _FLAGS: Final = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
