@@ -20,6 +20,7 @@
 #define MAX_COLUMNS 64
 #define WINDOWS 4
 #define STAGES 6
+#define MAX_RECENT 64        /* at least models.features.ring.RING_SIZE */
 
 /* what decision_run returns: it is done, or what Python has to give before it is called again */
 enum { DONE, NEEDS_ROOM, NEEDS_SEARCH, NEEDS_SOURCES, NEEDS_RULES, NEEDS_COLUMNS, NEEDS_FEATURES, NEEDS_RANKING, NEEDS_COUNTS };
@@ -160,6 +161,12 @@ KERNEL_TYPE typedef struct {
     int32_t *value;
 } decision_stamps;
 
+/* of a candidate: what the lists of the interest's entries say of it (columns.c) */
+KERNEL_TYPE typedef struct {
+    double best, last, next, forward, backward;
+    int64_t lists;                        /* how many hold it */
+} decision_listed;
+
 KERNEL_TYPE typedef struct {
     const decision_items *items;
     const decision_tables *tables;
@@ -258,6 +265,21 @@ KERNEL_TYPE typedef struct {
     float *out_prediction; uint8_t *out_predicted;
     float *out_before; double *out_tiredness;
     int64_t stage_ns[STAGES];             /* retrieve, eligible, score, rank, arrange, explain */
+
+    /* ---- columns.c: what several columns share, made of this pool when one first asks for it ---- */
+    int64_t shared;                       /* bits of what is made; score_shortlist clears them */
+    double *covisit_sum;                  /* (entry_room,) Pool.sums("covisit") */
+    decision_listed *listed;              /* (entry_room,) */
+    int32_t *merged_first, *merged_next;  /* (entry_room,) of a candidate: those in whose place it is shown, ascending; -1: no more */
+    double interest_popularity;           /* of `popular_like` */
+    int64_t has_leaning, n_leaning;       /* of `affinity`: numbers of categories, and the leaning to each */
+    int32_t leaning_category[MAX_RECENT];
+    double leaning[MAX_RECENT];
+    /* ---- score.c, rank.c ---- */
+    int64_t score_step, rank_step, rows_step;   /* 0: begins; else it waits for what it returned. score_shortlist clears them */
+    uint64_t *keys;                       /* (2 * max(entry_room, place_room),) of sorts */
+    double *number_sum;                   /* (entry_room,) */
+    uint32_t *number_rank, *number_at;    /* (entry_room,) each */
 } decision;
 
 /* ---- stages; each returns DONE, or a NEEDS_ and is called again ---- */
@@ -272,8 +294,10 @@ int case_is_waiting(const decision *d, int32_t slot);                   /* Case.
 void score_shortlist(decision *d);        /* score.c: sources.shortlist of kept into scored */
 int score_all(decision *d);               /* score.c: values, total, coarse_order of d->scored */
 int rank_best(decision *d);               /* rank.c: rows, predictions, scores, order */
-/* columns.c: the value of a feature for n candidates; 0: None. `code` as decision_column gives it */
-int column_value(const decision *d, int code, const int32_t *numbers, int64_t n, double *out);
+/* rank.c: rows (n, n_features) of candidates; NEEDS_FEATURES where one is in Python: called again, it has those */
+int rank_rows_of(decision *d, const int32_t *numbers, int64_t n, float *rows);
+/* columns.c: the value of a column for n candidates; 0: None. `code` as decision_column gives it */
+int column_value(decision *d, int code, const int32_t *numbers, int64_t n, double *out);
 void arrange_slate(decision *d);          /* arrange.c */
 int arrange_needs_more(decision *d);      /* 0, 1, or -NEEDS_COUNTS */
 int arrange_fill(decision *d);            /* decide.py `_seen_before`, `_filled` */
@@ -296,6 +320,14 @@ static inline double tables_share(const decision_tables *t, int32_t slot, const 
     for (int w = 0; w < WINDOWS; w++)
         if (mix[w] != 0) share += t->popularity[(int64_t)slot * WINDOWS + w] / t->maxima[w] * mix[w];
     return share;
+}
+/* score.c: sorts keys by their bits [from, to), whole bytes, stably; `other`: room for as many */
+void sort_keys(uint64_t *keys, uint64_t *other, int64_t n, int from, int to);
+/* ascends as the score falls; -0 is 0 where `falls(x + 0.0f)` */
+static inline uint32_t falls(float score) {
+    int32_t bits;
+    memcpy(&bits, &score, sizeof bits);
+    return bits < 0 ? (uint32_t)bits : (uint32_t)~bits & 0x7FFFFFFF;
 }
 static inline float grid_dot(const float *a, const float *b) {   /* exact on the grid, in any order */
     float sum = 0;
