@@ -296,6 +296,7 @@ int score_all(decision *d);               /* score.c: values, total, coarse_orde
 int rank_best(decision *d);               /* rank.c: rows, predictions, scores, order */
 /* rank.c: rows (n, n_features) of candidates; NEEDS_FEATURES where one is in Python: called again, it has those */
 int rank_rows_of(decision *d, const int32_t *numbers, int64_t n, float *rows);
+int decision_column(const char *name);    /* columns.c: the code of a column */
 /* columns.c: the value of a column for n candidates; 0: None. `code` as decision_column gives it */
 int column_value(decision *d, int code, const int32_t *numbers, int64_t n, double *out);
 void arrange_slate(decision *d);          /* arrange.c */
