@@ -42,6 +42,10 @@ SOURCES: Final = (
     "models/features/stored.c",
     "models/features/window.c",
     "serving/world/scan.c",
+    "serving/decide/case.c",
+    "serving/decide/groups.c",
+    "serving/decide/rules.c",
+    "serving/decide/sources.c",
 )
 """From the root of the repository."""
 FLAGS: Final = (

@@ -26,12 +26,16 @@
 enum { DONE, NEEDS_ROOM, NEEDS_SEARCH, NEEDS_SOURCES, NEEDS_RULES, NEEDS_COLUMNS, NEEDS_FEATURES, NEEDS_RANKING, NEEDS_COUNTS };
 /* code of a source, rule or column that has no entry in the table of its C file */
 enum { IN_PYTHON = -1 };
+/* of ask.category: none is asked for */
+enum { NO_CATEGORY = -2 };
 /* kinds of a reason, and of the text that B's compiled.py makes of it: explain.py */
 enum { WHY_NONE, WHY_COVISIT, WHY_CONTENT, WHY_VECTOR, WHY_POPULAR, WHY_CATEGORY, WHY_FRESH };
 enum { SAYS_NOTHING, SAYS_WATCHED, SAYS_SIMILAR, SAYS_TASTE, SAYS_CATEGORY, SAYS_POPULAR, SAYS_NEW, SAYS_LISTED, SAYS_EXPLORED, SAYS_SEEN_BEFORE };
 enum { EXPLAIN_NONE, EXPLAIN_REASON, EXPLAIN_FULL };
 /* of removed_by, beside 1 + the place of a rule in the plan */
 enum { NOT_REMOVED = 0, PASSED_OVER = 255 };
+/* in the value of `blocked`: kinds of action as models.seen has them, then what a request or preferences name */
+enum { SAID_VIEW = 1, SAID_CLICK = 2, SAID_PURCHASE = 4, SAID_EXCLUDED = 8, SAID_UNWANTED = 16, SAID_BITS = 5 };
 enum { RELAXED_CATEGORY = 1, RELAXED_OWNER = 2, RELAXED_FRESH = 4, RELAXED_SEEN = 8 };
 
 /* the catalogue: columns by slot (serving/world/catalogue.py, models/memberships.py) */
@@ -144,7 +148,7 @@ KERNEL_TYPE typedef struct {
     const int32_t *hidden_owners; int64_t n_hidden_owners;
     /* whether the preferences name any of these: the rule applies, also where nothing was found */
     int64_t hides_items, hides_categories, hides_owners;
-    int64_t n_recorded;                   /* entries of what the person has seen: 0: the rule `seen` does not apply */
+    int64_t seen_is_whole;                /* `seen` has what the row's list says of it, too */
 } decision_ask;
 
 /* places in a row and its list (models.features): offsets */
@@ -178,7 +182,8 @@ KERNEL_TYPE typedef struct {
     /* ---- the workspace: carved out of blocks by decision_room and decision_slots ---- */
     int64_t slot_room;                    /* slots of the stamps: at least items->capacity */
     uint32_t epoch;                       /* rises with each use of stamps; at its end they are cleared */
-    decision_stamps pool_at, blocked, latest;   /* number of the candidate; blocked; Unix seconds of the newest action */
+    /* number of the candidate; SAID_ bits and the entry that shows or hides; Unix seconds (u32) of the newest action */
+    decision_stamps pool_at, blocked, latest;
     int64_t entry_room, place_room;       /* entries and candidates; places */
     int64_t room_needed;                  /* entries, where it returned NEEDS_ROOM */
 
@@ -196,7 +201,7 @@ KERNEL_TYPE typedef struct {
     int32_t shown_slot[MAX_SHOWN_LATELY];
     double shown_count[MAX_SHOWN_LATELY];
     int64_t has_impressions;              /* the person has any, personal or not */
-    int64_t n_hidden;                     /* stamps of blocked are set by eligible */
+    int64_t n_seen;                       /* entries of what the person has seen, of case_block */
 
     /* ---- sources.c: entries, then candidates ---- */
     int64_t searches;                     /* NEEDS_SEARCH: bit 0 content (likeness), bit 1 the release's space (vector) */
@@ -280,17 +285,22 @@ KERNEL_TYPE typedef struct {
     uint64_t *keys;                       /* (2 * max(entry_room, place_room),) of sorts */
     double *number_sum;                   /* (entry_room,) */
     uint32_t *number_rank, *number_at;    /* (entry_room,) each */
+    /* ---- sources.c, rules.c ---- */
+    int64_t source_step, rules_step;      /* 0: begins; else it waits for what it returned. case_open clears them */
 } decision;
 
 /* ---- stages; each returns DONE, or a NEEDS_ and is called again ---- */
 int case_open(decision *d);               /* case.c: interest, likeness, vector, impressions */
 int sources_retrieve(decision *d);        /* sources.c: entries and candidates at d->deeper */
 int rules_eligible(decision *d);          /* rules.c: removed_by, kept; then groups_choose */
-void groups_variants(decision *d);        /* groups.c: appends variants that no source brought to d->slot (from d->n on) */
+/* groups.c: `variants` of the entries, behind them in entry_slot where there is room; how many they are */
+int64_t groups_variants(decision *d);
 void groups_choose(decision *d);          /* groups.c: one candidate of each group */
 int64_t groups_spare(const decision *d, int32_t *numbers, int64_t n);   /* groups.c: `spare`, in place; how many stay */
 void case_block(decision *d);             /* case.c: stamps of blocked and latest */
+int case_is_blocked(const decision *d, int32_t slot);                   /* Case.blocked */
 int case_is_waiting(const decision *d, int32_t slot);                   /* Case.waiting */
+int case_is_unwanted(const decision *d, int32_t slot);                  /* the preferences hide this item */
 void score_shortlist(decision *d);        /* score.c: sources.shortlist of kept into scored */
 int score_all(decision *d);               /* score.c: values, total, coarse_order of d->scored */
 int rank_best(decision *d);               /* rank.c: rows, predictions, scores, order */
@@ -312,6 +322,21 @@ static inline int32_t items_locate(const decision_items *t, uint64_t hash) {
         int32_t slot = t->places[at];
         if (!slot || t->hash[slot] == hash) return slot;
     }
+}
+/* number of the group with this hash; 0: none */
+static inline int32_t items_group(const decision_items *t, uint64_t hash) {
+    for (uint64_t at = hash & t->group_mask;; at = (at + 1) & t->group_mask) {
+        int32_t number = t->group_places[at];
+        if (!number || t->group_hashes[number] == hash) return number;
+    }
+}
+/* Memberships.has */
+static inline int items_in_category(const decision_items *t, int32_t slot, int64_t category) {
+    if (t->category[slot] == category) return 1;
+    const int32_t *run = t->member_pool + t->member_starts[slot];
+    for (int32_t i = 0; i < t->member_lengths[slot]; i++)
+        if (run[i] == category) return 1;
+    return 0;
 }
 static inline int stamped(const decision_stamps *s, uint32_t epoch, int32_t slot) { return s->epoch[slot] == epoch; }
 static inline void stamp(decision_stamps *s, uint32_t epoch, int32_t slot, int32_t value) { s->epoch[slot] = epoch, s->value[slot] = value; }
