@@ -145,13 +145,16 @@ def read_rows(blobs: Sequence[bytes | None]) -> NDArray[np.void]:
 
 def read_row(blob: bytes | None) -> np.void:
     """The stored row; zeros where there is none. Errors: `ForeignRow`."""
-    if blob is None:
-        empty: np.void = np.zeros(1, ROW)[0]
-        return empty
-    row = _FORM.read_one(blob if blob[:2] == _THIS else upgraded(blob))
-    if row is None:
-        raise ForeignRow(_NO_ROW)
+    row: np.void = (np.zeros(1, ROW) if blob is None else np.frombuffer(row_bytes(blob), ROW))[0]
     return row
+
+
+def row_bytes(blob: bytes) -> bytearray:
+    """The bytes of the stored row as `ROW`. Errors: `ForeignRow`."""
+    read = _FORM.read_one(blob if blob[:2] == _THIS else upgraded(blob))
+    if read is None:
+        raise ForeignRow(_NO_ROW)
+    return read
 
 
 def pack_rows(rows: NDArray[np.void]) -> list[bytes]:

@@ -70,16 +70,14 @@ class Form:
         into = ffi.from_buffer("uint8_t[]", rows)
         return rows, lib.rows_read(b"".join(blobs), stops_at, n, self._shape, into)
 
-    def read_one(self, blob: bytes) -> np.void | None:
-        """The row; None where the blob is none."""
+    def read_one(self, blob: bytes) -> bytearray | None:
+        """The bytes of the row; None where the blob is none."""
         if kernel is None:
             rows, read = self.read_by_numpy([blob])
-        else:
-            rows = np.zeros(1, self.row)
-            into = kernel.ffi.from_buffer("uint8_t[]", rows)
-            read = kernel.lib.row_read(blob, len(blob), self._shape, into)
-        row: np.void = rows[0]
-        return row if read else None
+            return bytearray(rows.tobytes()) if read else None
+        row = bytearray(self.row.itemsize)
+        into = kernel.ffi.from_buffer("uint8_t[]", row)
+        return row if kernel.lib.row_read(blob, len(blob), self._shape, into) else None
 
     # -- the definitions ------------------------------------------------------------------------
 

@@ -73,3 +73,9 @@ KERNEL int impressions_read(const uint8_t *stored, size_t size, uint8_t *out) {
     if (n > 0) memcpy(out, rows, (size_t)n * IMPRESSION_BYTES);
     return n;
 }
+
+/* How many rows are stored; -1: these are no rows, or more. */
+KERNEL int impressions_count(const uint8_t *stored, size_t size) {
+    impression rows[MAX_IMPRESSIONS];
+    return read_impressions(rows, stored, size);
+}

@@ -53,11 +53,21 @@ def read(blob: bytes | None) -> NDArray[np.void]:
     return rows[:n] if n >= 0 else read_by_numpy(blob)
 
 
+def count(blob: bytes) -> int:
+    """How many rows are stored. Errors: ValueError for bytes that are no rows, or too many."""
+    n: int = -1 if kernel is None else kernel.lib.impressions_count(blob, len(blob))
+    return n if n >= 0 else len(read_by_numpy(blob))
+
+
 def read_by_numpy(blob: bytes | None) -> NDArray[np.void]:
     """The stored rows; none where nothing is stored. What has a multiple of 16 bytes was stored by an earlier
-    version, which had `IMPRESSION` for its form. Errors: ValueError for bytes that are no rows."""
+    version, which had `IMPRESSION` for its form. Errors: ValueError for bytes that are no rows, or more than
+    `MAX_IMPRESSIONS`."""
     if not blob or not len(blob) % IMPRESSION.itemsize:
-        return np.frombuffer(blob or b"", IMPRESSION)
+        rows = np.frombuffer(blob or b"", IMPRESSION)
+        if len(rows) > MAX_IMPRESSIONS:
+            raise ValueError("these are too many impressions")
+        return rows
     width = _WIDTHS.get(blob[0])
     if width is None:
         raise ValueError("these are no impressions")
@@ -65,7 +75,7 @@ def read_by_numpy(blob: bytes | None) -> NDArray[np.void]:
     rows_each = blob[start : start + blob[1]]
     n, start = sum(rows_each), start + blob[1]
     size = start + n * (8 + width.itemsize)
-    if len(blob) != size + (size % IMPRESSION.itemsize == 0):
+    if n > MAX_IMPRESSIONS or len(blob) != size + (size % IMPRESSION.itemsize == 0):
         raise ValueError("these are no impressions")
     rows = np.empty(n, IMPRESSION)
     rows["item"] = np.frombuffer(blob, "<u8", n, start)

@@ -216,7 +216,7 @@ class Case:
         hours = self.world.recipe.fatigue.half_life_hours
         counts = impressions.decayed(shown, self.ask.now, round(hours * HOUR_MS))
         slots = self.world.items.locate(shown["item"].astype(np.uint64))
-        order = np.argsort(slots)
+        order = np.argsort(slots, kind="stable")
         return slots[order], counts[order]
 
     @cached_property

@@ -54,6 +54,7 @@ def variants(case: Case, slots: Slots) -> Slots:
     large = items.groups.sizes[numbers] > MAX_VARIANTS
     found = [_most_wanted(case, number) for number in numbers[large].tolist()]
     members = items.groups.firsts[numbers[~large]]
+    members = members[members > 0]  # an item that was dropped has its group still
     while len(members):  # the first of each group, then the second of each that has one, and so on
         found.append(members)
         members = items.next_variant[members]

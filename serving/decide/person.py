@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from copy import copy
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models import seen as seen_items
-from models.features.registry import ROW, ForeignRow, read_row
+from models.features.registry import ROW, ForeignRow, row_bytes
 from models.outcomes import impressions as shown
 from models.outcomes.impressions import IMPRESSION
+from models.release.content import DIM
 from schemas.events import Preferences
 from schemas.state import fences, vectors
 from schemas.state import links as stored_links
@@ -35,6 +37,9 @@ REMEDY: Final = "fold the log again (freshet rebuild --from beginning)"
 _PREFERENCES: Final = msgspec.json.Decoder(Preferences)
 NO_IMPRESSIONS: Final[NDArray[np.void]] = np.empty(0, IMPRESSION)
 _EMPTY_ROW: Final[np.void] = np.zeros(1, ROW)[0]
+_NEWEST_AT: Final = dict(ROW.fields or {})["newest"][1]
+_NEWEST: Final = slice(_NEWEST_AT, _NEWEST_AT + 8)
+_GRID_BYTES: Final = 2 * DIM
 
 Blobs = list[bytes | None]
 
@@ -52,36 +57,137 @@ class Unreadable(StoreDown):
         self.what = what
 
 
-class Person(NamedTuple):
-    """`row` as `models.features.registry.ROW` (zeros: no event yet); `seen`: all entries of what they
-    have seen, ordered by time (`models.seen.of_person`)."""
+class Person:
+    """What is known of one person. The compiled decision reads the bytes; `row`, `seen` and `impressions` are
+    arrays of them, made when they are first asked for. Not to be changed.
+    """
 
-    row: np.void
-    seen: seen_items.Entries
+    __slots__ = (
+        *("preferences", "fence", "vector", "links", "cold"),
+        *("row_bytes", "seen_bytes", "seen_is_whole", "impressions_bytes"),
+        *("_row", "_seen", "_impressions"),
+    )
+
     preferences: Preferences | None
     fence: Fence | None
     """The fence of the person's partition, read together with the rest; None where nothing was folded yet."""
-    impressions: NDArray[np.void] = NO_IMPRESSIONS
-    """Their latest impressions, `models.outcomes.impressions.IMPRESSION`."""
-    vector: Vector | None = None
+    vector: Vector | None
     """As the flow last encoded it: valid for its release only."""
-    links: Links = stored_links.NONE
-    cold: bool = False
+    links: Links
+    cold: bool
     """They sent no event for long: their records lie in the lake until the flow has brought them back."""
+    row_bytes: bytes | bytearray | None
+    """The row as `models.features.registry.ROW`; None: no event yet."""
+    seen_bytes: bytes
+    """Entries of `models.seen.ENTRY`."""
+    seen_is_whole: bool
+    """`seen_bytes` are all entries; else the row's list of recent actions has further ones."""
+    impressions_bytes: bytes
+    """As `models.outcomes.impressions` stores them."""
+    _row: np.void | None
+    _seen: seen_items.Entries | None
+    _impressions: NDArray[np.void] | None
+
+    def __init__(
+        self,
+        row: np.void,
+        seen: seen_items.Entries,
+        preferences: Preferences | None,
+        fence: Fence | None,
+        impressions: NDArray[np.void] = NO_IMPRESSIONS,
+        vector: Vector | None = None,
+        links: Links = stored_links.NONE,
+        cold: bool = False,
+    ) -> None:
+        """`seen`: all entries of what they have seen."""
+        self.preferences, self.fence, self.vector = preferences, fence, vector
+        self.links, self.cold = links, cold
+        self._set(row=row, seen=seen, impressions=impressions)
+
+    @classmethod
+    def stored(cls, blobs: Blobs) -> Person:
+        """Of the store's values, all but the arrays decoded. Errors: `ForeignRow`, ValueError,
+        MsgspecError."""
+        row, seen, preferences, fence, impressions, vector, links, tombstone = blobs
+        made = cls.__new__(cls)
+        made._row = made._seen = made._impressions = None
+        made.row_bytes = row_bytes(row) if row else None
+        made.seen_bytes, made.seen_is_whole = seen or b"", False
+        if len(made.seen_bytes) % seen_items.ENTRY.itemsize:
+            raise ValueError("these are no entries")
+        made.preferences = _PREFERENCES.decode(preferences) if preferences else None
+        made.fence = fences.decode(fence) if fence else None
+        made.impressions_bytes = impressions or b""
+        if impressions:
+            shown.count(impressions)
+        made.vector = vectors.DECODER.decode(vector) if vector else None
+        if made.vector is not None and len(made.vector.grid) != _GRID_BYTES:
+            raise ValueError("this vector has another dimension")
+        made.links, made.cold = stored_links.decode(links), tombstone is not None
+        return made
+
+    @property
+    def row(self) -> np.void:
+        """As `models.features.registry.ROW`; zeros: no event yet."""
+        if self._row is None:
+            held = self.row_bytes
+            self._row = _EMPTY_ROW if held is None else np.frombuffer(held, ROW)[0]
+        return self._row
+
+    @property
+    def seen(self) -> seen_items.Entries:
+        """All entries of what they have seen, ordered by time (`models.seen.of_person`)."""
+        if self._seen is None:
+            self._seen = seen_items.of_person(seen_items.read(self.seen_bytes), self.row)
+        return self._seen
+
+    @property
+    def impressions(self) -> NDArray[np.void]:
+        """Their latest impressions, `models.outcomes.impressions.IMPRESSION`."""
+        if self._impressions is None:
+            held = self.impressions_bytes
+            self._impressions = shown.read(held) if held else NO_IMPRESSIONS
+        return self._impressions
+
+    @property
+    def newest(self) -> int:
+        """Unix ms of their newest action; 0: no event yet."""
+        held = self.row_bytes
+        return int.from_bytes(held[_NEWEST], "little", signed=True) if held else 0
 
     @property
     def recorded(self) -> bool:
         """Whether anything is stored of them."""
         return bool(
-            self.row["version"]
+            (self.row_bytes and self.row["version"])
             or self.cold
             or self.preferences
             or len(self.impressions)
             or self.links != stored_links.NONE
         )
 
+    def _replace(self, **changes: Any) -> Person:
+        """The person with other values, by the names of the constructor."""
+        made = copy(self)
+        if "row" in changes and not self.seen_is_whole:
+            made._set(seen=self.seen)
+        made._set(**changes)
+        return made
 
-EMPTY_PERSON: Final = Person(_EMPTY_ROW, seen_items.NONE, None, None)
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            setattr(self, f"_{name}" if name in ("row", "seen", "impressions") else name, value)
+        if "row" in values:
+            self.row_bytes = values["row"].tobytes()
+        if "seen" in values:
+            entries = values["seen"]
+            self._seen = entries[np.argsort(seen_items.at(entries), kind="stable")]
+            self.seen_bytes, self.seen_is_whole = self._seen.tobytes(), True
+        if "impressions" in values:
+            self.impressions_bytes = values["impressions"].tobytes()
+
+
+EMPTY_PERSON: Final = Person.stored([None] * len(STORED_FIELDS))
 
 
 def decode(blobs: Blobs) -> Person:
@@ -90,25 +196,9 @@ def decode(blobs: Blobs) -> Person:
     Errors: `Unreadable`.
     """
     try:
-        return _decode(blobs)
+        return Person.stored(blobs)
     except (ValueError, msgspec.MsgspecError):
         raise _unreadable(blobs) from None
-
-
-def _decode(blobs: Blobs) -> Person:
-    """Errors: `ForeignRow`, ValueError, MsgspecError."""
-    stored_row, string, preferences, fence, impressions, vector, links, tombstone = blobs
-    row = read_row(stored_row) if stored_row else _EMPTY_ROW
-    return Person(
-        row,
-        seen_items.of_person(seen_items.read(string), row),
-        _PREFERENCES.decode(preferences) if preferences else None,
-        fences.decode(fence) if fence else None,
-        shown.read(impressions) if impressions else NO_IMPRESSIONS,
-        vectors.DECODER.decode(vector) if vector else None,
-        stored_links.decode(links),
-        tombstone is not None,
-    )
 
 
 def _unreadable(blobs: Blobs) -> Unreadable:
@@ -117,7 +207,7 @@ def _unreadable(blobs: Blobs) -> Unreadable:
         alone: Blobs = [None] * len(STORED_FIELDS)
         alone[index] = blobs[index]
         try:
-            _decode(alone)
+            Person.stored(alone)
         except ForeignRow as error:
             return Unreadable(what, str(error))
         except (ValueError, msgspec.MsgspecError) as error:

@@ -133,7 +133,7 @@ def _detail(item: Shown) -> Detail:
 
 
 def freshness(person: Person, partition: int, waited_ms: int, stale: bool) -> Freshness:
-    newest, fence = int(person.row["newest"]), person.fence
+    newest, fence = person.newest, person.fence
     return Freshness(
         last_event_at=times.render(newest) if newest else None,
         applied_at=times.render(fence.committed_at) if fence else None,
