@@ -26,9 +26,8 @@ def test_the_kernel_is_built_of_these_sources() -> None:
 
 
 def test_every_c_file_is_compiled() -> None:
-    assert {str(it.relative_to(ROOT)) for it in (ROOT / "models").rglob("*.c")} == set(
-        build.SOURCES
-    )
+    found = [it for name in ("models", "serving") for it in (ROOT / name).rglob("*.c")]
+    assert {str(it.relative_to(ROOT)) for it in found} == set(build.SOURCES)
 
 
 def test_without_the_kernel_a_process_says_why_once() -> None:
@@ -83,7 +82,8 @@ def test_an_installation_without_a_compiler_succeeds(tmp_path: Path) -> None:
         tree.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tree)
     shutil.copytree(ROOT / "schemas", tree / "schemas")
-    shutil.copytree(ROOT / "models", tree / "models", ignore=shutil.ignore_patterns("*.so"))
+    for name in ("models", "serving"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("*.so"))
     code = "from setuptools import build_meta as it; it.build_wheel('out')"
     done = subprocess.run(
         [sys.executable, "-c", code],
