@@ -106,7 +106,8 @@ static void take_impressions(decision *d) {
     for (int i = 0; i < n; i++) {
         int32_t slot = items_locate(d->items, rows[i].item);
         int64_t age = (int64_t)((uint64_t)ask->now - (uint64_t)rows[i].last * 1000);
-        double decayed = rows[i].count * exp2((double)(age > 0 ? -age : 0) / (double)d->plan->half_life);
+        /* to float32, as Case has it: the last bit of a power depends on the library */
+        double decayed = (float)(rows[i].count * exp2((double)(age > 0 ? -age : 0) / (double)d->plan->half_life));
         int64_t at = d->n_shown++;
         for (; at && d->shown_slot[at - 1] > slot; at--)
             d->shown_slot[at] = d->shown_slot[at - 1], d->shown_count[at] = d->shown_count[at - 1];

@@ -214,7 +214,9 @@ class Case:
         if not self.personal or not len(shown):
             return np.empty(0, np.int32), np.empty(0)
         hours = self.world.recipe.fatigue.half_life_hours
-        counts = impressions.decayed(shown, self.ask.now, round(hours * HOUR_MS))
+        decayed = impressions.decayed(shown, self.ask.now, round(hours * HOUR_MS))
+        # to float32: the last bit of a power in float64 depends on library and machine
+        counts = decayed.astype(np.float32).astype(np.float64)
         slots = self.world.items.locate(shown["item"].astype(np.uint64))
         order = np.argsort(slots, kind="stable")
         return slots[order], counts[order]
