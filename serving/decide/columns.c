@@ -1,7 +1,7 @@
 /* COLUMNS: the values that a score is made of (columns.py). A new one is a function and a line in the table.
  *
- * Sums have the order of their definition, and libm is numpy's own where it has no wider registers, so each
- * value is the definition's to the last bit. */
+ * Sums have the order of their definition. Logarithms and powers are rounded to float32, as it rounds them: numpy has
+ * its own where the machine has AVX-512. So each value is the definition's to the last bit. */
 #include <math.h>
 
 #include "../../serving/decide/decision.h"
@@ -30,6 +30,8 @@ typedef struct {
 static inline void few_put(few *filter, int32_t number, int place) {
     filter->place[(uint32_t)number % FEW] = (uint8_t)(1 + place);
 }
+
+static inline double rounded(double value) { return (double)(float)value; }
 
 /* ---- co-visitation ---- */
 
@@ -237,9 +239,9 @@ static inline double windowed(const decision_tables *t, int32_t slot, int64_t wi
     return t->popularity[(int64_t)slot * WINDOWS + window] / t->maxima[window];
 }
 
-static const volatile double LOG_FLOOR = 1e-3; /* volatile: libm, not the compiler, has to take the logarithm */
+#define LOG_FLOOR 1e-3
 static double log_range(void) { return log1p(1 / LOG_FLOOR); }
-static inline double scaled(double share, double range) { return log1p(share / 1e-3) / range; }
+static inline double scaled(double share, double range) { return rounded(log1p(share / LOG_FLOOR) / range); }
 
 static int popular(decision *d, const int32_t *numbers, int64_t n, double *out) {
     return popularity(d, numbers, n, out, mix_of(d));
@@ -307,7 +309,7 @@ static int fresh(decision *d, const int32_t *numbers, int64_t n, double *out) {
         int32_t slot = d->slot[numbers[i]];
         int64_t published = d->items->published[slot];
         int dated = published != UNDATED && d->items->titled[slot];
-        out[i] = dated ? exp2(-(age_of(d, published) / (FRESH_HALF_LIFE_DAYS * DAY_MS))) : 0;
+        out[i] = dated ? rounded(exp2(-(age_of(d, published) / (FRESH_HALF_LIFE_DAYS * DAY_MS)))) : 0;
     }
     return 1;
 }
@@ -315,7 +317,7 @@ static int fresh(decision *d, const int32_t *numbers, int64_t n, double *out) {
 static int age(decision *d, const int32_t *numbers, int64_t n, double *out) {
     for (int64_t i = 0; i < n; i++) {
         int64_t published = d->items->published[d->slot[numbers[i]]];
-        out[i] = published != UNDATED ? log1p(age_of(d, published) / DAY_MS) : 0;
+        out[i] = published != UNDATED ? rounded(log1p(age_of(d, published) / DAY_MS)) : 0;
     }
     return 1;
 }
@@ -403,7 +405,7 @@ static void make_leaning(decision *d) {
         int32_t number = category_number(d->items, hashes[i]);
         if (!number) continue;
         d->leaning_category[d->n_leaning] = number;
-        d->leaning[d->n_leaning++] = sums[i] / top > -1 ? sums[i] / top : -1;
+        d->leaning[d->n_leaning++] = rounded(sums[i] / top > -1 ? sums[i] / top : -1);
     }
 }
 
@@ -436,7 +438,8 @@ static int same_category_last(decision *d, const int32_t *numbers, int64_t n, do
     return 1;
 }
 
-static int same_for_all(int64_t n, double *out, double value) {
+static int log_of_all(int64_t n, double *out, double number) {
+    double value = rounded(log1p(number));
     for (int64_t i = 0; i < n; i++) out[i] = value;
     return 1;
 }
@@ -449,20 +452,20 @@ static __int128 since(const decision *d, int64_t time) { return (__int128)d->ask
 
 static int history(decision *d, const int32_t *numbers, int64_t n, double *out) {
     if (!d->ask->personal) return 0;
-    return same_for_all(n, out, log1p((double)count_at(d, d->layout->n)));
+    return log_of_all(n, out, (double)count_at(d, d->layout->n));
 }
 
 static int session(decision *d, const int32_t *numbers, int64_t n, double *out) {
     int64_t last = time_at(d, d->layout->session_last);
     if (!d->ask->personal || since(d, last) > d->layout->session_gap) return 0;
-    return same_for_all(n, out, log1p((double)count_at(d, d->layout->session_n)));
+    return log_of_all(n, out, (double)count_at(d, d->layout->session_n));
 }
 
 static int idle(decision *d, const int32_t *numbers, int64_t n, double *out) {
     int64_t newest = time_at(d, d->layout->newest);
     if (!d->ask->personal || !newest) return 0;
     __int128 ms = since(d, newest);
-    return same_for_all(n, out, log1p((ms > 0 ? (double)ms : 0) / MINUTE_MS));
+    return log_of_all(n, out, (ms > 0 ? (double)ms : 0) / MINUTE_MS);
 }
 
 typedef int column(decision *d, const int32_t *numbers, int64_t n, double *out);

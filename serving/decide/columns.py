@@ -184,6 +184,7 @@ def popular_like(case: Case, pool: Pool, kept: Kept) -> Floats | None:
         return None
     terms = _scaled(tables.share(interest.slots, case.mix)) * interest.weights
     interest_mean = np.add.accumulate(terms)[-1]  # one after the other
+    interest_mean = np.add.accumulate(terms)[-1]  # in this order, whatever the library
     likeness: Floats = _scaled(tables.share(kept.slots, case.mix)) - interest_mean
     return likeness
 
@@ -206,8 +207,12 @@ def trend(case: Case, pool: Pool, kept: Kept) -> Floats | None:
 
 
 def _scaled(share: Floats) -> Floats:
-    scaled: Floats = np.log1p(share / LOG_FLOOR) / np.log1p(1 / LOG_FLOOR)
-    return scaled
+    return _rounded(np.log1p(share / LOG_FLOOR) / np.log1p(1 / LOG_FLOOR))
+
+
+def _rounded(values: Floats) -> Floats:
+    """To float32: in the last bit of float64, logarithms and powers depend on library and machine."""
+    return np.asarray(values, np.float32).astype(np.float64)
 
 
 def fresh(case: Case, pool: Pool, kept: Kept) -> Floats | None:
@@ -215,14 +220,14 @@ def fresh(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     items = case.world.items
     published, titled = items.published[kept.slots], items.titled[kept.slots]
     age = np.maximum(case.ask.now - np.maximum(published, 0), 0) / (FRESH_HALF_LIFE_DAYS * DAY_MS)
-    return np.where((published != UNDATED) & titled, np.exp2(-age), 0.0)
+    return np.where((published != UNDATED) & titled, _rounded(np.exp2(-age)), 0.0)
 
 
 def age(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """log(1 + days since it was published); 0 without a date."""
     published = case.world.items.published[kept.slots]
     days = np.maximum(case.ask.now - np.maximum(published, 0), 0) / DAY_MS
-    return np.where(published != UNDATED, np.log1p(days), 0.0)
+    return np.where(published != UNDATED, _rounded(np.log1p(days)), 0.0)
 
 
 def shown(case: Case, pool: Pool, kept: Kept) -> Floats | None:
@@ -253,6 +258,8 @@ def affinity(case: Case, pool: Pool, kept: Kept) -> Floats | None:
         return None
     leaning = np.zeros(len(items.categories.texts))
     leaning[items.categories.numbers_of(hashes)] = np.maximum(sums / top, -1)
+    numbers = [items.category_numbers.get(value, 0) for value in hashes.tolist()]
+    leaning[numbers] = _rounded(np.maximum(sums / top, -1))
     leaning[0] = 0
     return leaning[items.category[kept.slots]]
 
@@ -268,9 +275,7 @@ def same_category_last(case: Case, pool: Pool, kept: Kept) -> Floats | None:
 
 def history(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     """log(1 + the number of the person's actions), the same for every candidate."""
-    return (
-        np.full(len(kept.slots), np.log1p(float(case.person.row["n"]))) if case.personal else None
-    )
+    return _log_of_all(kept, float(case.person.row["n"])) if case.personal else None
 
 
 def session(case: Case, pool: Pool, kept: Kept) -> Floats | None:
@@ -278,7 +283,7 @@ def session(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     row = case.person.row
     if not case.personal or case.ask.now - int(row["session_last"]) > GAP_MS:
         return None
-    return np.full(len(kept.slots), np.log1p(float(row["session_n"])))
+    return _log_of_all(kept, float(row["session_n"]))
 
 
 def idle(case: Case, pool: Pool, kept: Kept) -> Floats | None:
@@ -287,7 +292,12 @@ def idle(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     if not case.personal or not newest:
         return None
     minutes = max(case.ask.now - newest, 0) / MINUTE_MS
-    return np.full(len(kept.slots), np.log1p(minutes))
+    return _log_of_all(kept, minutes)
+
+
+def _log_of_all(kept: Kept, number: float) -> Floats:
+    """(k,) log(1 + number)."""
+    return np.full(len(kept.slots), _rounded(np.log1p(number)))
 
 
 def _has_neighbours(pool: Pool) -> bool:
