@@ -2,156 +2,14 @@
  *
  * Sums have the order of their definition. Logarithms and powers are rounded to float32, as it rounds them: numpy has
  * its own where the machine has AVX-512. So each value is the definition's to the last bit. */
-#include <math.h>
+#include "columns.h"
 
-#include "../../serving/decide/decision.h"
+#include <math.h>
 
 #define UNDATED INT64_MIN
 #define DAY_MS 86400000.0
-#define MINUTE_MS 60000.0
 #define FRESH_HALF_LIFE_DAYS 30
-#define FEW 1024 /* places of a filter of a few numbers */
-#define AHEAD 6  /* rows of vectors that are fetched in advance */
-
-/* bits of decision.shared */
-enum { COVISIT_SUM = 1, LISTED = 2, MERGED = 4, LEANING = 8, INTEREST_POPULARITY = 16 };
-
-static int made(decision *d, int64_t what) {
-    int was = (d->shared & what) != 0;
-    d->shared |= what;
-    return was;
-}
-
-/* A filter of a few numbers: 1 + the place of one that may be the number asked for, 0: it is none of them. */
-typedef struct {
-    uint8_t place[FEW];
-} few;
-
-static inline void few_put(few *filter, int32_t number, int place) {
-    filter->place[(uint32_t)number % FEW] = (uint8_t)(1 + place);
-}
-
-static inline double rounded(double value) { return (double)(float)value; }
-
-/* ---- co-visitation ---- */
-
-static int64_t covisit_begin(const decision *d) { return d->source_begin[d->plan->covisit_at]; }
-static int64_t covisit_end(const decision *d) { return d->source_begin[d->plan->covisit_at + 1]; }
-static int has_neighbours(const decision *d) {
-    return d->plan->covisit_at >= 0 && covisit_begin(d) < covisit_end(d);
-}
-
-static void make_covisit_sum(decision *d) {
-    if (made(d, COVISIT_SUM)) return;
-    memset(d->covisit_sum, 0, (size_t)d->n * sizeof *d->covisit_sum);
-    for (int64_t i = covisit_begin(d); i < covisit_end(d); i++)
-        d->covisit_sum[d->entry_number[i]] += d->entry_value[i];
-}
-
-/* float16 as float64, exactly */
-static inline double share_of(uint16_t half) {
-    uint64_t exponent = half >> 10 & 31, fraction = half & 1023, bits;
-    if (!exponent) return (half >> 15 ? -0x1p-24 : 0x1p-24) * (double)fraction;
-    bits = (uint64_t)(half >> 15) << 63 | (exponent == 31 ? 2047 : exponent + 1008) << 52 | fraction << 42;
-    double share;
-    memcpy(&share, &bits, sizeof share);
-    return share;
-}
-
-static void make_listed(decision *d) {
-    const decision_tables *t = d->tables;
-    int64_t i = covisit_begin(d), end = covisit_end(d);
-    if (made(d, LISTED)) return;
-    memset(d->listed, 0, (size_t)d->n * sizeof *d->listed);
-    for (; i < end; i++) {
-        decision_listed *listed = &d->listed[d->entry_number[i]];
-        double weight = d->interest_weight[d->entry_by[i]], value = d->entry_value[i];
-        double score = weight > 0 ? value / weight : 0; /* an entry may weigh nothing: fade 0 */
-        if (score > listed->best) listed->best = score;
-        if (!d->entry_by[i]) listed->last += value / d->interest_weight[0];
-        listed->lists++;
-    }
-    /* the source brings the lists in the order of the entries */
-    i = covisit_begin(d);
-    for (int64_t by = 0; by < d->n_interest; by++) {
-        int64_t start = t->starts[d->interest[by]], length = t->lengths[d->interest[by]];
-        double weight = d->interest_weight[by];
-        for (int64_t j = start; j < start + length && i < end; j++, i++) {
-            decision_listed *listed = &d->listed[d->entry_number[i]];
-            double forward = share_of(t->forward[j]);
-            if (!by) listed->next += forward;
-            listed->forward += forward * weight;
-            listed->backward += share_of(t->backward[j]) * weight;
-        }
-    }
-}
-
-static int covisit(decision *d, const int32_t *numbers, int64_t n, double *out) {
-    if (!has_neighbours(d)) return 0;
-    make_covisit_sum(d);
-    for (int64_t i = 0; i < n; i++) out[i] = d->covisit_sum[numbers[i]];
-    return 1;
-}
-
-#define LISTED_COLUMN(name, field)                                                           \
-    static int name(decision *d, const int32_t *numbers, int64_t n, double *out) {           \
-        if (!has_neighbours(d)) return 0;                                                    \
-        make_listed(d);                                                                      \
-        for (int64_t i = 0; i < n; i++) out[i] = d->listed[numbers[i]].field;                \
-        return 1;                                                                            \
-    }
-LISTED_COLUMN(covisit_best, best)
-LISTED_COLUMN(covisit_last, last)
-LISTED_COLUMN(next_item, next)
-LISTED_COLUMN(forward, forward)
-LISTED_COLUMN(backward, backward)
-
-static int covisit_count(decision *d, const int32_t *numbers, int64_t n, double *out) {
-    if (!has_neighbours(d)) return 0;
-    make_listed(d);
-    for (int64_t i = 0; i < n; i++) {
-        double share = (double)d->listed[numbers[i]].lists / (double)d->n_interest;
-        out[i] = share < 1 ? share : 1; /* a list may hold several variants of one group */
-    }
-    return 1;
-}
-
-static int covisit_back(decision *d, const int32_t *numbers, int64_t n, double *out) {
-    const decision_tables *t = d->tables;
-    int32_t slot[MAX_INTEREST];
-    double weight[MAX_INTEREST];
-    int distinct = 0;
-    few interest = {{0}};
-    if (!d->n_interest || !n) return 0;
-    for (int64_t i = 0; i < d->n_interest; i++) {
-        int j = 0;
-        while (j < distinct && slot[j] != d->interest[i]) j++;
-        if (j == distinct) {
-            slot[distinct] = d->interest[i];
-            weight[distinct] = 0;
-            few_put(&interest, slot[j], distinct++);
-        }
-        weight[j] += d->interest_weight[i];
-    }
-    for (int64_t i = 0; i < n; i++) {
-        int32_t owner = d->slot[numbers[i]];
-        const int32_t *listed = t->slots + t->starts[owner];
-        int32_t length = t->lengths[owner];
-        double sum = 0;
-        if (i + AHEAD < n) __builtin_prefetch(t->slots + t->starts[d->slot[numbers[i + AHEAD]]]);
-        for (int32_t j = 0; j < length; j++) {
-            if (!interest.place[(uint32_t)listed[j] % FEW]) continue;
-            /* the filter keeps one place of several: all are looked at */
-            for (int which = 0; which < distinct; which++)
-                if (slot[which] == listed[j]) {
-                    sum += weight[which] * (double)t->scores[t->starts[owner] + j];
-                    break;
-                }
-        }
-        out[i] = sum;
-    }
-    return 1;
-}
+#define AHEAD 6 /* rows of vectors that are fetched in advance */
 
 /* ---- vectors ---- */
 
@@ -322,165 +180,18 @@ static int age(decision *d, const int32_t *numbers, int64_t n, double *out) {
     return 1;
 }
 
-/* ---- the person ---- */
-
-static int shown(decision *d, const int32_t *numbers, int64_t n, double *out) {
-    few lately = {{0}};
-    if (!d->has_impressions) return 0;
-    for (int i = 0; i < d->n_shown; i++) few_put(&lately, d->shown_slot[i], i);
-    for (int64_t i = 0; i < n; i++) {
-        int32_t slot = d->slot[numbers[i]];
-        out[i] = 0;
-        if (!lately.place[(uint32_t)slot % FEW]) continue;
-        for (int j = 0; j < d->n_shown; j++)
-            if (d->shown_slot[j] == slot) {
-                out[i] = d->shown_count[j];
-                break;
-            }
-    }
-    return 1;
-}
-
-static int category(decision *d, const int32_t *numbers, int64_t n, double *out) {
-    const decision_ask *ask = d->ask;
-    few liked = {{0}};
-    if (!ask->personal || !ask->has_preferences || !ask->n_liked) return 0;
-    for (int64_t i = 0; i < ask->n_liked; i++) few_put(&liked, ask->liked[i], 0);
-    for (int64_t i = 0; i < n; i++) {
-        int32_t category = d->items->category[d->slot[numbers[i]]];
-        out[i] = 0;
-        if (!category || !liked.place[(uint32_t)category % FEW]) continue;
-        for (int64_t j = 0; j < ask->n_liked && !out[i]; j++) out[i] = ask->liked[j] == category;
-    }
-    return 1;
-}
-
-/* the number of a category's hash, 0: there is none */
-static int32_t category_number(const decision_items *t, uint32_t hash) {
-    for (uint64_t at = hash & t->category_mask;; at = (at + 1) & t->category_mask)
-        if (!t->category_keys[at] || t->category_keys[at] == hash)
-            return t->category_keys[at] ? t->category_values[at] : 0;
-}
-
-/* models.features.affinity of the list of recent actions: hashes and sums; how many */
-static int affinity_of(const decision *d, uint32_t *hashes, double *sums) {
-    const decision_layout *at = d->layout;
-    const decision_items *items = d->items;
-    if (!d->ask->row) return 0;
-    uint32_t entered = load32(d->ask->row + at->n);
-    int64_t held = entered < at->ring_size ? entered : at->ring_size;
-    int found = 0;
-    if (held > MAX_RECENT) held = MAX_RECENT;
-    for (int64_t back = 0; back < held; back++) {
-        const uint8_t *entry = d->ask->row + at->ring + (entered - 1 - back) % at->ring_size * at->entry_size;
-        uint32_t hash = load32(entry + at->category);
-        if (entry[at->flags] & at->back) continue;
-        if (!hash) { /* the item came after the action */
-            int32_t slot = items_locate(items, load64(entry + at->item));
-            hash = items->in_catalogue[slot] ? items->category_hashes[items->category[slot]] : 0;
-            if (!hash) continue;
-        }
-        int64_t age = d->ask->now - ((int64_t)load32(entry + at->time) * 1000 + load16(entry + at->ms));
-        double weight = d->plan->weight_of_action[entry[at->action]];
-        int j = 0;
-        while (j < found && hashes[j] != hash) j++;
-        if (j == found) {
-            hashes[found] = hash;
-            sums[found++] = 0;
-        }
-        sums[j] += weight * exp2(-((double)(age > 0 ? age : 0) / (double)at->affinity_half_life));
-    }
-    return found;
-}
-
-static void make_leaning(decision *d) {
-    uint32_t hashes[MAX_RECENT];
-    double sums[MAX_RECENT], top = 0;
-    if (made(d, LEANING)) return;
-    int found = affinity_of(d, hashes, sums);
-    for (int i = 0; i < found; i++) top = sums[i] > top ? sums[i] : top;
-    d->has_leaning = top > 0;
-    d->n_leaning = 0;
-    for (int i = 0; i < found && d->has_leaning; i++) {
-        int32_t number = category_number(d->items, hashes[i]);
-        if (!number) continue;
-        d->leaning_category[d->n_leaning] = number;
-        d->leaning[d->n_leaning++] = rounded(sums[i] / top > -1 ? sums[i] / top : -1);
-    }
-}
-
-static int affinity(decision *d, const int32_t *numbers, int64_t n, double *out) {
-    few leaning = {{0}};
-    if (!d->ask->personal) return 0;
-    make_leaning(d);
-    if (!d->has_leaning) return 0;
-    for (int i = 0; i < d->n_leaning; i++) few_put(&leaning, d->leaning_category[i], i);
-    for (int64_t i = 0; i < n; i++) {
-        int32_t category = d->items->category[d->slot[numbers[i]]];
-        int place = leaning.place[(uint32_t)category % FEW];
-        out[i] = 0;
-        if (!place) continue;
-        if (d->leaning_category[place - 1] == category) {
-            out[i] = d->leaning[place - 1];
-            continue;
-        }
-        for (int j = 0; j < d->n_leaning; j++)
-            if (d->leaning_category[j] == category) out[i] = d->leaning[j];
-    }
-    return 1;
-}
-
-static int same_category_last(decision *d, const int32_t *numbers, int64_t n, double *out) {
-    const int32_t *categories = d->items->category;
-    if (!d->n_interest || !categories[d->interest[0]]) return 0;
-    int32_t newest = categories[d->interest[0]];
-    for (int64_t i = 0; i < n; i++) out[i] = categories[d->slot[numbers[i]]] == newest;
-    return 1;
-}
-
-static int log_of_all(int64_t n, double *out, double number) {
-    double value = rounded(log1p(number));
-    for (int64_t i = 0; i < n; i++) out[i] = value;
-    return 1;
-}
-
-static uint32_t count_at(const decision *d, int64_t at) { return d->ask->row ? load32(d->ask->row + at) : 0; }
-static int64_t time_at(const decision *d, int64_t at) { return d->ask->row ? (int64_t)load64(d->ask->row + at) : 0; }
-
-/* a stored time may be anything: now - time without a limit */
-static __int128 since(const decision *d, int64_t time) { return (__int128)d->ask->now - time; }
-
-static int history(decision *d, const int32_t *numbers, int64_t n, double *out) {
-    if (!d->ask->personal) return 0;
-    return log_of_all(n, out, (double)count_at(d, d->layout->n));
-}
-
-static int session(decision *d, const int32_t *numbers, int64_t n, double *out) {
-    int64_t last = time_at(d, d->layout->session_last);
-    if (!d->ask->personal || since(d, last) > d->layout->session_gap) return 0;
-    return log_of_all(n, out, (double)count_at(d, d->layout->session_n));
-}
-
-static int idle(decision *d, const int32_t *numbers, int64_t n, double *out) {
-    int64_t newest = time_at(d, d->layout->newest);
-    if (!d->ask->personal || !newest) return 0;
-    __int128 ms = since(d, newest);
-    return log_of_all(n, out, (ms > 0 ? (double)ms : 0) / MINUTE_MS);
-}
-
-typedef int column(decision *d, const int32_t *numbers, int64_t n, double *out);
 static const struct {
     const char *name;
     column *value;
 } COLUMNS[] = {
-    {"covisit", covisit},
-    {"covisit_best", covisit_best},
-    {"covisit_last", covisit_last},
-    {"covisit_count", covisit_count},
-    {"covisit_back", covisit_back},
-    {"next", next_item},
-    {"forward", forward},
-    {"backward", backward},
+    {"covisit", column_covisit},
+    {"covisit_best", column_covisit_best},
+    {"covisit_last", column_covisit_last},
+    {"covisit_count", column_covisit_count},
+    {"covisit_back", column_covisit_back},
+    {"next", column_next},
+    {"forward", column_forward},
+    {"backward", column_backward},
     {"vector", vector},
     {"vector_last", vector_last},
     {"content", content},
@@ -494,13 +205,13 @@ static const struct {
     {"trend", trend},
     {"fresh", fresh},
     {"age", age},
-    {"category", category},
-    {"affinity", affinity},
-    {"same_category_last", same_category_last},
-    {"shown", shown},
-    {"history", history},
-    {"session", session},
-    {"idle", idle},
+    {"category", column_category},
+    {"affinity", column_affinity},
+    {"same_category_last", column_same_category_last},
+    {"shown", column_shown},
+    {"history", column_history},
+    {"session", column_session},
+    {"idle", column_idle},
     {"popular_1h_log", popular_1h_log},
     {"popular_24h_log", popular_24h_log},
     {"popular_7d_log", popular_7d_log},
