@@ -43,8 +43,13 @@ SOURCES: Final = (
     "models/features/window.c",
     "serving/world/scan.c",
     "serving/decide/case.c",
+    "serving/decide/columns.c",
     "serving/decide/groups.c",
+    "serving/decide/leaning.c",
+    "serving/decide/listed.c",
+    "serving/decide/rank.c",
     "serving/decide/rules.c",
+    "serving/decide/score.c",
     "serving/decide/sources.c",
 )
 """From the root of the repository."""
@@ -56,6 +61,7 @@ FLAGS: Final = (
 )  # fmt: skip
 TYPES: Final = (
     "models/release/trees.h",
+    "serving/decide/columns.h",
     "serving/decide/decision.h",
 )
 """Headers of which Python reads types: what KERNEL_TYPE marks, and the numbers that these use."""
