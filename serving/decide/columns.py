@@ -184,7 +184,6 @@ def popular_like(case: Case, pool: Pool, kept: Kept) -> Floats | None:
         return None
     terms = _scaled(tables.share(interest.slots, case.mix)) * interest.weights
     interest_mean = np.add.accumulate(terms)[-1]  # one after the other
-    interest_mean = np.add.accumulate(terms)[-1]  # in this order, whatever the library
     likeness: Floats = _scaled(tables.share(kept.slots, case.mix)) - interest_mean
     return likeness
 
@@ -257,9 +256,7 @@ def affinity(case: Case, pool: Pool, kept: Kept) -> Floats | None:
     if not top > 0:
         return None
     leaning = np.zeros(len(items.categories.texts))
-    leaning[items.categories.numbers_of(hashes)] = np.maximum(sums / top, -1)
-    numbers = [items.category_numbers.get(value, 0) for value in hashes.tolist()]
-    leaning[numbers] = _rounded(np.maximum(sums / top, -1))
+    leaning[items.categories.numbers_of(hashes)] = _rounded(np.maximum(sums / top, -1))
     leaning[0] = 0
     return leaning[items.category[kept.slots]]
 

@@ -311,6 +311,7 @@ def test_inspect_slate_shows_a_slate_and_its_outcomes(history: System) -> None:
     )
     slate = read_json(history, "inspect", "slate", slate_id)
     assert [it["item_id"] for it in slate["items"]] == [it.item_id for it in answer.items]
+    assert slate_id
     assert slate_id in freshet("inspect", "slate", slate_id, "--data-dir", history.directory).stdout
 
 

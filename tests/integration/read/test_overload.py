@@ -32,7 +32,7 @@ AB = Experiment(
 )
 RECIPE = Recipe(filters={"dramas": Filter(categories=("c1",))})
 FLOOD = 64
-WITHOUT_A_SLATE = {
+WITHOUT_A_SLATE: dict[str, Any] = {
     "slate_id": None,
     "next_cursor": None,
     "exhausted": True,
