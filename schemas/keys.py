@@ -1,7 +1,7 @@
 """Every Redis key: its name, type, the one flow that owns it, who reads it, what rebuilds it.
 
 None of a fold has a TTL (law 6): a missing record means "never seen", so nothing may disappear by itself.
-Two keys of others expire: `Key.expires`.
+Three keys of others expire: `Key.expires`.
 Every key of a partition carries that partition's hash tag, which keeps its transaction in one slot of a
 Redis Cluster.
 
@@ -82,6 +82,8 @@ COLD_KINDS: Final = (ROW, SEEN, OVERFLOW, REVERSIBLES, LIKES, IMPRESSIONS, OPEN_
 items that hides one stays, as preferences and links do: reads need them at once."""
 IDEMPOTENCY_SECONDS: Final = 24 * 3600
 """How long an Idempotency-Key keeps its body."""
+SHED_SECONDS: Final = 180 * 24 * 3600
+"""How long the counts of reads that were shed are kept after the last of them."""
 _TABLES: Final = "tables"
 _LIVE: Final = "live"
 
@@ -638,7 +640,8 @@ KEYS: Final = (
         "serving",
         ("serving",),
         "",
-        "experiment/version/variant -> how many reads were shed, all workers together",
+        "experiment/version/variant -> how many reads were shed; expires half a year after the last",
+        expires=True,
     ),
     Key(
         "tb:{tables*}:log", "stream", "rollup", ("serving",), "events", "what each version changed"

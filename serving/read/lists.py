@@ -9,14 +9,14 @@ from serving.context import Serving
 from serving.decide.case import Ask, World
 from serving.decide.decide import decide
 from serving.decide.person import EMPTY_PERSON
-from serving.decide.results import Decision, Shown
+from serving.decide.results import Decision
 from serving.read import record
 from serving.read.answer import Freshness
 from serving.read.query import Query
 from serving.read.reply import Question, Reply, draw_seed, log_slate, make_answer, without_model
 from serving.read.resolve import world as world_of
 from serving.read.watch import Stopwatch
-from serving.world.placements import PlacedRecipe
+from serving.world.placements import POPULAR_LIST, PlacedRecipe
 
 
 def _like(*sources: str) -> Recipe:
@@ -26,9 +26,6 @@ def _like(*sources: str) -> Recipe:
 
 SIMILAR: Final = PlacedRecipe(_like("covisit", "content"), "similar1")
 SIMILAR_IN_SPACE: Final = PlacedRecipe(_like("covisit", "vector"), "similar2")
-POPULAR: Final = PlacedRecipe(
-    Recipe(weights={"popular": 1.0}, ranker=False, category_cap=1.0, owner_cap=1.0), "popular1"
-)
 
 
 def similar(context: Serving, item_id: str, query: Query) -> Reply:
@@ -52,25 +49,10 @@ def similar(context: Serving, item_id: str, query: Query) -> Reply:
 def popular(context: Serving, query: Query) -> Reply:
     """The most popular items of the catalogue, by the query's window."""
     watch = Stopwatch(context.timer)
-    world = world_of(context, POPULAR, "")
+    world = world_of(context, POPULAR_LIST, "")
     question = _question(context, query, "popular", window=query.window)
     decision = decide(EMPTY_PERSON, world, question.ask, "reason", watch)._replace(fallback=None)
     return _reply(context, query, question, decision, world, watch)
-
-
-def most_popular(context: Serving, count: int, category: str | None) -> list[Shown]:
-    """The first `count` items of `popular` now, of the category where one is named; as an answer explains
-    them."""
-    now = context.clock()
-    ask = Ask(
-        now=now,
-        count=count,
-        category=category,
-        window=Query().window,
-        seed=0,
-        placement="popular",
-    )
-    return decide(EMPTY_PERSON, world_of(context, POPULAR, ""), ask, "reason").items
 
 
 def _question(
@@ -107,7 +89,7 @@ def _reply(
 ) -> Reply:
     """The reply, which is the same for every person; its slate is logged."""
     answer = make_answer(question, decision, world, Freshness(), watch)
-    slate = record.slate(decision, answer, question)
+    slate = record.slate(decision, answer, question.slate_id, question.ask, question.at)
     reply = Reply(answer, decision, watch, slate)
     log_slate(context, reply, query)
     return reply

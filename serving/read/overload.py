@@ -15,13 +15,16 @@ from typing import Final
 from infra.version import RELEASE
 from schemas.events import Assigned
 from serving.context import Serving
+from serving.decide.case import Ask
+from serving.decide.decide import decide
+from serving.decide.person import EMPTY_PERSON
 from serving.decide.results import Shown
 from serving.http.errors import Problem
-from serving.read import lists
 from serving.read.answer import Answer, ItemOut, ServedBy, items_out
 from serving.read.query import MAX_COUNT, Query
-from serving.read.resolve import assigned_to, for_row, identify
+from serving.read.resolve import assigned_to, for_row, identify, world
 from serving.read.rows import Rows
+from serving.world.placements import POPULAR_LIST
 
 OVERLOAD: Final = "overload"
 RETRY_SECONDS: Final = 1
@@ -84,8 +87,8 @@ def _experiments(context: Serving, query: Query) -> tuple[Assigned, ...]:
 
 def _popular(context: Serving, query: Query) -> PopularList:
     """The list, of the query's category. Errors: `Problem` 503 where it is empty."""
-    make = partial(lists.most_popular, context, MAX_COUNT, query.category)
-    popular = context.lists.get((OVERLOAD, query.category), lambda: PopularList(make()))
+    make = partial(_most_popular, context, query.category)
+    popular = context.lists.get((OVERLOAD, query.category), make)
     if not popular.items:
         raise Problem(
             503,
@@ -94,6 +97,18 @@ def _popular(context: Serving, query: Query) -> PopularList:
             headers={"Retry-After": str(RETRY_SECONDS)},
         )
     return popular
+
+
+def _most_popular(context: Serving, category: str | None) -> PopularList:
+    ask = Ask(
+        now=context.clock(),
+        count=MAX_COUNT,
+        category=category,
+        window=Query().window,
+        seed=0,
+        placement="popular",
+    )
+    return PopularList(decide(EMPTY_PERSON, world(context, POPULAR_LIST, ""), ask).items)
 
 
 def _personal(context: Serving, query: Query, items: list[ItemOut]) -> Answer:
@@ -118,7 +133,7 @@ def _answer(context: Serving, query: Query, placement: str, items: list[ItemOut]
             release=RELEASE,
             index=context.index.version,
             tables=context.tables.version,
-            rules=lists.POPULAR.rules,
+            rules=POPULAR_LIST.rules,
         ),
         took_ms=0.0,
     )

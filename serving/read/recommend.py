@@ -142,7 +142,9 @@ def make_reply(
     slate = record.slate(
         decision,
         answer,
-        question,
+        question.slate_id,
+        question.ask,
+        question.at,
         identity.pseudonym,
         resolved.experiments,
         query.session_id,

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from schemas.alphabet import Pseudonym
+from schemas.alphabet import Millis, Pseudonym
 from schemas.events import SURE, Assigned, Served
 from schemas.slates import Slate, SlateItem, source
+from serving.decide.case import Ask
 from serving.decide.results import Decision
 from serving.read.answer import Answer
-from serving.read.reply import Question
 
 
 def slate(
     decision: Decision,
     answer: Answer,
-    question: Question,
+    slate_id: str,
+    ask: Ask,
+    at: Millis,
     person: Pseudonym | None = None,
     experiments: tuple[Assigned, ...] = (),
     session_id: str | None = None,
 ) -> Slate:
-    """The record for `slates` of an answer to `question`, in the session that the request named."""
-    served_by, ask = answer.served_by, question.ask
+    """The record for `slates` of an answer made at `at` (Unix ms), in the session that the request named."""
+    served_by = answer.served_by
     return Slate(
-        slate_id=question.slate_id,
-        served_at=question.at,
+        slate_id=slate_id,
+        served_at=at,
         placement=answer.placement,
         person=person,
         items=tuple(

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from infra.store import redis_client
 from schemas.events import Assigned
-from schemas.keys import Keyspace
+from schemas.keys import SHED_SECONDS, Keyspace
 from serving.metrics import Metrics
 from serving.state.background import Background
 
@@ -80,6 +80,7 @@ class ShedReads(Background):
             ):
                 for name, reads in counted.items():
                     pipe.hincrby(self._key, name, reads)
+                pipe.expire(self._key, SHED_SECONDS)
                 await pipe.execute()
 
 

@@ -49,6 +49,13 @@ class PlacedRecipe(NamedTuple):
     rules: str
 
 
+# one category may have all of it, and one owner
+POPULAR_LIST: Final = PlacedRecipe(
+    Recipe(weights={"popular": 1.0}, ranker=False, category_cap=1.0, owner_cap=1.0), "popular1"
+)
+"""What is popular, the same for every person."""
+
+
 class Assignment(NamedTuple):
     """What a person gets at a placement. `release`: the id of the release that serves them, "" for none; this
     process may not have loaded it."""

@@ -300,7 +300,7 @@ async def slate_of(system: System, person: str) -> Answer:
 
 def test_inspect_slate_shows_a_slate_and_its_outcomes(history: System) -> None:
     answer = asyncio.run(slate_of(history, "u3"))
-    slate_id = answer.slate_id
+    slate_id = answer.slate_id or ""
     until(
         lambda: (
             freshet(

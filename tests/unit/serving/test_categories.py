@@ -18,7 +18,7 @@ from serving.decide.decide import decide
 from serving.decide.person import EMPTY_PERSON
 from serving.decide.rules import eligible
 from serving.decide.sources import LARGE_CATEGORY, popular
-from serving.read.lists import POPULAR
+from serving.world.placements import POPULAR_LIST
 from tests.support.worlds import NOW, popularity, world
 
 NUMBERS = st.lists(st.integers(1, 6), unique=True, max_size=5).map(tuple)
@@ -124,7 +124,7 @@ def test_an_answer_has_every_item_of_the_category_and_no_other(category: str) ->
     items = shop(200)
     inside = {it.item_id for it in items if category in it.categories and it.available}
     w = world(items, popular=popularity(items, 3))
-    for recipe in (w.recipe, POPULAR.recipe):
+    for recipe in (w.recipe, POPULAR_LIST.recipe):
         decision = decide(
             EMPTY_PERSON, replace(w, recipe=recipe), Ask(now=NOW, category=category, count=200)
         )

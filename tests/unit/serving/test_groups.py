@@ -23,8 +23,9 @@ from serving.decide.person import EMPTY_PERSON, Person
 from serving.decide.results import Decision
 from serving.decide.sources import retrieve
 from serving.read import cursor
-from serving.read.lists import POPULAR, SIMILAR
+from serving.read.lists import SIMILAR
 from serving.world.catalogue import ItemTable
+from serving.world.placements import POPULAR_LIST
 from tests.support.worlds import (
     NOW,
     arms,
@@ -268,7 +269,7 @@ def test_popular_and_similar_lists_show_one_variant_of_a_group() -> None:
     ]
     items += [Item(item_id="hat", title="hat", category="c")]
     often = {item_hash(f"shirt{n}"): row(n) for n in range(5)} | {item_hash("mug3"): row(7)}
-    popular = world(items, {}, often, POPULAR.recipe)
+    popular = world(items, {}, often, POPULAR_LIST.recipe)
     # ten of the shirt's variants together against seven of the mug
     assert ids(decide(EMPTY_PERSON, popular, Ask(now=NOW))) == ["shirt4", "mug3", "hat"]
     alike = world(items, {}, often, SIMILAR.recipe)
