@@ -42,8 +42,11 @@ SOURCES: Final = (
     "models/features/stored.c",
     "models/features/window.c",
     "serving/world/scan.c",
+    "serving/decide/arrange.c",
     "serving/decide/case.c",
     "serving/decide/columns.c",
+    "serving/decide/decide.c",
+    "serving/decide/explain.c",
     "serving/decide/groups.c",
     "serving/decide/leaning.c",
     "serving/decide/listed.c",
@@ -66,7 +69,7 @@ TYPES: Final = (
 )
 """Headers of which Python reads types: what KERNEL_TYPE marks, and the numbers that these use."""
 _TYPE: Final = re.compile(
-    r"^KERNEL_TYPE\s+(typedef struct \{.*?^\} \w+;)", re.MULTILINE | re.DOTALL
+    r"^KERNEL_TYPE\s+(typedef struct \{.*?^\} \w+;|enum \{[^}]*\};)", re.MULTILINE | re.DOTALL
 )
 _NUMBER: Final = re.compile(r"^#define (\w+) (\d+)\b", re.MULTILINE)
 _DECLARED: Final = re.compile(r"^KERNEL\s+([^{;]+?)\s*\{", re.MULTILINE)

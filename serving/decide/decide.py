@@ -6,11 +6,13 @@ request. `serving.read.recommend` reads and assigns before it, and logs after it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 
+from models.kernels.loading import kernel
+from serving.decide import compiled
 from serving.decide.arrange import (
     CATEGORY_CAP,
     HEAD_SLOTS,
@@ -28,16 +30,26 @@ from serving.decide.groups import choose, spare, with_groups
 from serving.decide.person import Person
 from serving.decide.pool import Places, Pool
 from serving.decide.rank import feature_rows, rank, ranker_applies
-from serving.decide.results import Decision, Explain, Ranked, Reason, Scored, Shown
+from serving.decide.results import (
+    BEYOND,
+    Decision,
+    Explain,
+    OnStage,
+    Ranked,
+    Reason,
+    Scored,
+    Shown,
+)
 from serving.decide.rules import SEEN, VARIANT, Verdict, eligible
 from serving.decide.score import score
 from serving.decide.sources import retrieve, shortlist
 
 DEPTH_FACTOR: Final = 50
 """A retrieval that was not enough is done again, this many times deeper."""
-BEYOND: Final = "beyond"
-"""In `Decision.removed`: candidates that no rule removed, beyond the `MAX_SCORED` that are scored."""
-OnStage = Callable[[str], None]
+
+
+def _unwatched(stage: str, ms: float | None = None) -> None:
+    """Nobody asks how long stages take."""
 
 
 def decide(
@@ -45,9 +57,24 @@ def decide(
     world: World,
     ask: Ask,
     explain: Explain = "reason",
-    on_stage: OnStage = lambda stage: None,
+    on_stage: OnStage = _unwatched,
 ) -> Decision:
     """The slate for `person` from `world`, as `ask` says. `on_stage` is called with each stage as it ends."""
+    if kernel is not None:
+        decided = compiled.decide(person, world, ask, explain, on_stage)
+        if decided is not None:
+            return decided
+    return decide_by_numpy(person, world, ask, explain, on_stage)
+
+
+def decide_by_numpy(
+    person: Person,
+    world: World,
+    ask: Ask,
+    explain: Explain = "reason",
+    on_stage: OnStage = _unwatched,
+) -> Decision:
+    """The definition of `decide`."""
     case = Case(person, world, ask)
     for depth in _depths(world):
         pool = retrieve(case, depth)

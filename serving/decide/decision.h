@@ -21,22 +21,25 @@
 #define WINDOWS 4
 #define STAGES 6
 #define MAX_RECENT 64        /* at least models.features.ring.RING_SIZE */
+#define STAMP_BYTES 24       /* of a slot, in the block of decision_slots */
+#define SHOWN_NUMBERS 8      /* of an item that is shown, in out_items */
+#define COUNTS 18            /* in out_counts, before those by source and by rule */
 
 /* what decision_run returns: it is done, or what Python has to give before it is called again */
-enum { DONE, NEEDS_ROOM, NEEDS_SEARCH, NEEDS_SOURCES, NEEDS_RULES, NEEDS_COLUMNS, NEEDS_FEATURES, NEEDS_RANKING, NEEDS_COUNTS };
+KERNEL_TYPE enum { DONE, NEEDS_ROOM, NEEDS_SEARCH, NEEDS_SOURCES, NEEDS_RULES, NEEDS_COLUMNS, NEEDS_FEATURES, NEEDS_RANKING, NEEDS_COUNTS };
 /* code of a source, rule or column that has no entry in the table of its C file */
-enum { IN_PYTHON = -1 };
+KERNEL_TYPE enum { IN_PYTHON = -1 };
 /* of ask.category: none is asked for */
-enum { NO_CATEGORY = -2 };
+KERNEL_TYPE enum { NO_CATEGORY = -2 };
 /* kinds of a reason, and of the text that B's compiled.py makes of it: explain.py */
-enum { WHY_NONE, WHY_COVISIT, WHY_CONTENT, WHY_VECTOR, WHY_POPULAR, WHY_CATEGORY, WHY_FRESH };
-enum { SAYS_NOTHING, SAYS_WATCHED, SAYS_SIMILAR, SAYS_TASTE, SAYS_CATEGORY, SAYS_POPULAR, SAYS_NEW, SAYS_LISTED, SAYS_EXPLORED, SAYS_SEEN_BEFORE };
-enum { EXPLAIN_NONE, EXPLAIN_REASON, EXPLAIN_FULL };
+KERNEL_TYPE enum { WHY_NONE, WHY_COVISIT, WHY_CONTENT, WHY_VECTOR, WHY_POPULAR, WHY_CATEGORY, WHY_FRESH };
+KERNEL_TYPE enum { SAYS_NOTHING, SAYS_WATCHED, SAYS_SIMILAR, SAYS_TASTE, SAYS_CATEGORY, SAYS_POPULAR, SAYS_NEW, SAYS_LISTED, SAYS_EXPLORED, SAYS_SEEN_BEFORE };
+KERNEL_TYPE enum { EXPLAIN_NONE, EXPLAIN_REASON, EXPLAIN_FULL };
 /* of removed_by, beside 1 + the place of a rule in the plan */
 enum { NOT_REMOVED = 0, PASSED_OVER = 255 };
 /* in the value of `blocked`: kinds of action as models.seen has them, then what a request or preferences name */
 enum { SAID_VIEW = 1, SAID_CLICK = 2, SAID_PURCHASE = 4, SAID_EXCLUDED = 8, SAID_UNWANTED = 16, SAID_BITS = 5 };
-enum { RELAXED_CATEGORY = 1, RELAXED_OWNER = 2, RELAXED_FRESH = 4, RELAXED_SEEN = 8 };
+KERNEL_TYPE enum { RELAXED_CATEGORY = 1, RELAXED_OWNER = 2, RELAXED_FRESH = 4, RELAXED_SEEN = 8 };
 
 /* the catalogue: columns by slot (serving/world/catalogue.py, models/memberships.py) */
 KERNEL_TYPE typedef struct {
@@ -93,8 +96,8 @@ KERNEL_TYPE typedef struct {
     double category_cap, owner_cap;       /* shares */
     double epsilon, fatigue;
     int64_t half_life;                    /* of fatigue, ms */
-    int64_t fresh_ms;                     /* the rule of one fresh item: no older; 0: there is no such rule */
-    int64_t fresh_source_ms;              /* of the source `fresh` */
+    int64_t fresh_ms;                     /* the rule of one fresh item: published after now - this; -1: there is no such rule */
+    int64_t fresh_source_ms;              /* of the source `fresh`, likewise */
     int64_t repeat[3];                    /* of VIEW, CLICK, PURCHASE: ms; -1: never again */
     double fade[MAX_INTEREST];            /* interest.fading(counting.fade) */
     double vector_fade[MAX_INTEREST];     /* interest.VECTOR_FADING */
@@ -189,6 +192,7 @@ KERNEL_TYPE typedef struct {
 
     /* ---- state of the machine ---- */
     int64_t step, deeper, tries;          /* deeper: the depth of this retrieval */
+    int64_t clock_ns;                     /* when the stage before this one ended */
 
     /* ---- case.c: the person ---- */
     int64_t n_interest, viewed;           /* viewed: the first entry is the item in view */
@@ -255,6 +259,7 @@ KERNEL_TYPE typedef struct {
     int64_t n_places;
     int32_t *places;                      /* the slate */
     uint8_t *swapped;                     /* (n_places,) */
+    int32_t *mark;                        /* (entry_room,) of arrange and explain, by place or candidate */
     int64_t held[2], relaxed, fresh_held, drawn, explored, filling;
     int64_t refilled;                     /* RELAXED_SEEN was added: `extended` */
     double probability;
@@ -262,10 +267,10 @@ KERNEL_TYPE typedef struct {
     /* ---- explain.c: what Python reads, by rank ---- */
     int64_t exhausted, fallback;          /* fallback: 0 none, 1 popular, 2 content, 3 no_model */
     int64_t again;                        /* candidates that `seen` alone removed and that are not shown */
-    int32_t *out_slot, *out_says, *out_because;   /* because: slot that the reason names, 0: none */
-    uint32_t *out_bits;
-    uint8_t *out_swapped;
-    float *out_score, *out_rows;          /* rows (n_places, n_features), where `ran` */
+    int32_t *missed;                      /* (place_room,) shown candidates that the ranker did not see */
+    int32_t *out_items;                   /* (n_places, SHOWN_NUMBERS) */
+    int64_t *out_counts;                  /* (COUNTS + MAX_SOURCES + MAX_RULES,): COUNT_, by source, by rule (-1: it does not apply) */
+    float *out_score, *out_rows;          /* rows (n_places, n_features), where `ran`; room for twice as many */
     double *out_values;                   /* explain=full: (n_places, n_weighted) */
     float *out_prediction; uint8_t *out_predicted;
     float *out_before; double *out_tiredness;
@@ -289,6 +294,11 @@ KERNEL_TYPE typedef struct {
     int64_t source_step, rules_step;      /* 0: begins; else it waits for what it returned. case_open clears them */
 } decision;
 
+/* of an item that is shown; `because`: slot that the reason names, 0: none */
+enum { SHOWN_SLOT, SHOWN_SAYS, SHOWN_BECAUSE, SHOWN_BITS, SHOWN_SWAPPED, SHOWN_NUMBER, SHOWN_CATEGORY, SHOWN_GROUP };   /* SHOWN_NUMBERS of them */
+KERNEL_TYPE enum { COUNT_PLACES, COUNT_FALLBACK, COUNT_RELAXED, COUNT_EXHAUSTED, COUNT_KEPT, COUNT_SCORED, COUNT_PASSED_OVER, COUNT_HELD_BY_CATEGORY,
+       COUNT_HELD_BY_OWNER, COUNT_DRAWN, COUNT_EXPLORED, COUNT_RAN, COUNT_STAGES };
+
 /* ---- stages; each returns DONE, or a NEEDS_ and is called again ---- */
 int case_open(decision *d);               /* case.c: interest, likeness, vector, impressions */
 int sources_retrieve(decision *d);        /* sources.c: entries and candidates at d->deeper */
@@ -311,8 +321,8 @@ int decision_column(const char *name);    /* columns.c: the code of a column */
 int column_value(decision *d, int code, const int32_t *numbers, int64_t n, double *out);
 void arrange_slate(decision *d);          /* arrange.c */
 int arrange_needs_more(decision *d);      /* 0, 1, or -NEEDS_COUNTS */
-int arrange_fill(decision *d);            /* decide.py `_seen_before`, `_filled` */
-int explain_slate(decision *d);           /* explain.c: out_ */
+void arrange_extended(decision *d);       /* of a slate in `places` that was filled: arrange.extended */
+int explain_slate(decision *d);           /* explain.c: out_; NEEDS_FEATURES where rank_rows_of does */
 
 /* ---- shared ---- */
 /* models/release/trees.c: scores (n,) of rows (n, width) */

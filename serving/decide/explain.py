@@ -49,12 +49,15 @@ def reasons(case: Case, pool: Pool, scored: Scored, places: list[int]) -> list[R
     """The reason of each candidate at `places`: the one of its largest contribution above 0."""
     chosen = scored.kept[places].tolist() if places else []
     largest = _largest(case, scored, places)
-    because = _because(pool, chosen) if "covisit" in largest else {}
+    explains = "covisit" in largest and "covisit" in pool.retrieved
+    because = _because(pool, chosen) if explains else {}
     found = []
     for candidate, kind in zip(chosen, largest, strict=True):
         slot = int(pool.slots[candidate])
         if kind == "covisit":
-            found.append(_watched(case, because[candidate]))
+            # its own list names an entry of the interest, which `covisit_back` counts: no list of theirs has it
+            named = candidate in because
+            found.append(_watched(case, because[candidate]) if named else TASTE)
         elif kind == "content":
             found.append(_similar(case, case.world.items.vectors, slot))
         elif kind == "vector" and case.world.space is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,14 @@ from serving.world.catalogue import Floats
 FeatureRows = NDArray[np.float32]
 Explain = Literal["none", "reason", "full"]
 """How much an answer explains."""
+BEYOND: Final = "beyond"
+"""In `Decision.removed`: candidates that no rule removed, beyond the `MAX_SCORED` that are scored."""
+
+
+class OnStage(Protocol):
+    """Is called with each stage as it ends. `ms`: how long it took; None: since the one before it ended."""
+
+    def __call__(self, stage: str, ms: float | None = None, /) -> None: ...
 
 
 class Scored(NamedTuple):

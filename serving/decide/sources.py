@@ -132,13 +132,18 @@ def explore(case: Case, depth: int) -> Retrieved:
     A hash that each version of the tables mixes anew breaks ties, so in time each item comes first. It does
     not depend on the request's seed: the seed must not change the set that is drawn from.
     """
+    return unscored(least_served(case)[:depth])
+
+
+def least_served(case: Case) -> Slots:
+    """What `explore` brings, of any depth."""
     items, tables, ask = case.world.items, case.world.tables, case.ask
     minute = ask.now // MINUTE_MS * MINUTE_MS
     key = (tables.version, items.revision, minute)
     cached = _LEAST_SERVED.setdefault(tables, {})
     if ask.placement not in cached or cached[ask.placement][0] != key:
         cached[ask.placement] = (key, _least_served(case, minute))
-    return unscored(cached[ask.placement][1][:depth])
+    return cached[ask.placement][1]
 
 
 def _least_served(case: Case, now: int) -> Slots:

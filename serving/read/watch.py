@@ -14,9 +14,11 @@ class Stopwatch:
         self.started = self._last = timer()
         self.stage_ms: dict[str, float] = {}
 
-    def __call__(self, stage: str) -> None:
-        """Ends a stage: the time since the last one ended is its."""
-        now = self._timer()
+    def __call__(self, stage: str, ms: float | None = None) -> None:
+        """Ends a stage: the time since the last one ended is its, or so many ms of it, measured elsewhere. A
+        timer that was given measures all of them."""
+        measured = ms is not None and self._timer is time.perf_counter
+        now = self._last + ms / 1000 if measured and ms is not None else self._timer()
         self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + (now - self._last) * 1000
         self._last = now
 

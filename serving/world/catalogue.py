@@ -142,14 +142,20 @@ class ItemTable:
     def published_between(self, after: int, until: int) -> Slots:
         """Slots of items published after `after` and no later than `until` (Unix ms), the latest first, then
         by hash; items without a date or a title are left out."""
+        newest, ages = self.newest()
+        first, end = np.searchsorted(ages, (-until, -after))
+        return newest[first:end]
+
+    def newest(self) -> tuple[Slots, NDArray[np.int64]]:
+        """(n,) slots of all items with a date and a title, the latest first, then by hash; and when each was
+        published, negated: ascending."""
         if self._sorted != self.revision:
             dated = self.in_catalogue & self.titled & (self.published != UNDATED)
             slots = np.flatnonzero(dated)
             order = np.lexsort((self.hash[slots], -self.published[slots]))
             self._newest, self._sorted = slots[order].astype(np.int32), self.revision
             self._ages = -self.published[self._newest]
-        first, end = np.searchsorted(self._ages, (-until, -after))
-        return self._newest[first:end]
+        return self._newest, self._ages
 
     def put(self, item: Item, vector: content.Vector | None = None) -> int:
         """Adds or replaces the item. Gives its slot. `vector`: its content vector, if it is made already.

@@ -158,14 +158,19 @@ class Tables:
 
     def most_popular(self, slots: Slots, mix: Mix, n: int) -> Slots:
         """The first `n` of `slots`, which are distinct and in the catalogue, in the order of `popular`."""
+        order, ranks = self.popular(mix), self.ranks(mix)[slots]
+        if len(ranks) > n:
+            ranks = np.partition(ranks, n - 1)[:n]
+        return order[np.sort(ranks)]
+
+    def ranks(self, mix: Mix) -> NDArray[np.int32]:
+        """(capacity,) by slot its place in the order of `popular`; undefined for what is not in the
+        catalogue."""
         order = self.popular(mix)
         if mix not in self._ranks:
             self._ranks[mix] = np.zeros(len(self.items.hash), np.int32)
             self._ranks[mix][order] = np.arange(len(order), dtype=np.int32)
-        ranks = self._ranks[mix][slots]
-        if len(ranks) > n:
-            ranks = np.partition(ranks, n - 1)[:n]
-        return order[np.sort(ranks)]
+        return self._ranks[mix]
 
     def share(self, slots: Slots, mix: Mix) -> NDArray[np.float64]:
         """(n,) popularity relative to the most popular item of all, in [0, 1]: of several windows the mean by

@@ -1,0 +1,167 @@
+"""What Python computes for a compiled decision: what has no entry in the tables of C (`entries`), the outputs of
+a ranker that ONNX Runtime runs, vector searches, counts of categories and owners."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.kernels.loading import kernel
+from serving.decide.case import Ask, Case, World
+from serving.decide.columns import ALL_COLUMNS
+from serving.decide.person import Person
+from serving.decide.plan import Plan
+from serving.decide.pool import Kept, Pool, Retrieved
+from serving.decide.rules import RULES
+from serving.decide.sources import SOURCES
+from serving.decide.workspace import Workspace
+from serving.world.catalogue import Slots
+from serving.world.index import VectorIndex
+
+CONTENT, SPACE = 0, 1
+"""The searches, by bit of `decision.searches`."""
+_SOURCES: Final = {source.name: source for source in SOURCES}
+_RULES: Final = {rule.name: rule for rule in RULES}
+_COLUMNS: Final = {column.name: column for column in ALL_COLUMNS}
+
+
+class Handed:
+    """Of one decision in `work`: answers what `decision_run` needs."""
+
+    def __init__(self, work: Workspace, plan: Plan, person: Person, world: World, ask: Ask) -> None:
+        assert kernel is not None
+        self.work, self.d, self.plan = work, work.d, plan
+        self.person, self.world, self.ask = person, world, ask
+        self._ffi, lib = kernel.ffi, kernel.lib
+        self._in_python = lib.IN_PYTHON
+        self._by_need = {
+            lib.NEEDS_ROOM: self._room,
+            lib.NEEDS_SEARCH: self._search,
+            lib.NEEDS_SOURCES: self._sources,
+            lib.NEEDS_RULES: self._rules,
+            lib.NEEDS_COLUMNS: self._columns,
+            lib.NEEDS_FEATURES: self._features,
+            lib.NEEDS_RANKING: self._ranking,
+            lib.NEEDS_COUNTS: self._counts,
+        }
+
+    def answer(self, need: int) -> None:
+        """Gives what is needed."""
+        self._by_need[need]()
+
+    @cached_property
+    def case(self) -> Case:
+        return Case(self.person, self.world, self.ask)
+
+    def pool(self) -> Pool:
+        """The candidates as they are now."""
+        d, slots = self.d, self.slots()
+        n = d.n_entries
+        columns = (
+            self._copied(d.entry_slot, n, np.int32),
+            self._copied(d.entry_value, n, np.float64),
+            self._copied(d.entry_by, n, np.int32).astype(np.intp),
+        )
+        brought = self._copied(d.entry_brought, n, np.int32).astype(np.intp)
+        numbers = self._copied(d.entry_number, n, np.int32).astype(np.intp)
+        parts = [
+            (name, slice(d.source_begin[at], d.source_begin[at + 1]))
+            for at, name in enumerate(self.plan.sources)
+        ]
+        retrieved = {name: Retrieved(*(column[part] for column in columns)) for name, part in parts}
+        pool = Pool(slots, retrieved, {name: brought[part] for name, part in parts})
+        if not d.has_chosen:
+            return pool
+        merged = pool.merged(self._copied(d.chosen, d.n, np.int32).astype(np.intp))
+        merged.numbers = {name: numbers[part] for name, part in parts}
+        return merged
+
+    def slots(self) -> Slots:
+        """(n,) of the candidates."""
+        return self._copied(self.d.slot, self.d.n, np.int32)
+
+    def _room(self) -> None:
+        # twice what is needed: a request like this one may need some more
+        self.work.make_room(2 * self.d.room_needed, 0)
+
+    def _search(self) -> None:
+        d, space = self.d, self.world.space
+        if d.searches & 1 << CONTENT:
+            self._find(CONTENT, self.world.index, d.likeness)
+        if d.searches & 1 << SPACE and space is not None:
+            self._find(SPACE, space, d.vector)
+
+    def _find(self, which: int, index: VectorIndex, query: Any) -> None:
+        d = self.d
+        vector = np.frombuffer(self._ffi.buffer(query), np.float32).copy()
+        found = index.search(vector, d.search_k)
+        d.found_slots[which] = self._held("int32_t[]", found.slots)
+        d.found_similarity[which] = self._held("float[]", found.similarity)
+        d.n_found[which] = len(found.slots)
+
+    def _sources(self) -> None:
+        d, struct = self.d, self.plan.struct
+        for at, name in enumerate(self.plan.sources):
+            if struct.source[at] != self._in_python:
+                continue
+            found = _SOURCES[name].retrieve(self.case, d.deeper)
+            d.handed_slots[at] = self._array("int32_t[]", found.slots, np.int32)
+            d.handed_values[at] = self._array("double[]", found.values, np.float64)
+            d.handed_entries[at] = self._array("int64_t[]", found.entries, np.int64)
+            d.n_handed[at] = len(found.slots)
+
+    def _rules(self) -> None:
+        d, struct, slots = self.d, self.plan.struct, self.slots()
+        for at, name in enumerate(self.plan.rules):
+            if struct.rule[at] == self._in_python:
+                mask = _RULES[name].removes(self.case, slots)
+                d.handed_mask[at] = self._optional("uint8_t[]", mask, np.uint8)
+
+    def _columns(self) -> None:
+        d, struct, pool = self.d, self.plan.struct, self.pool()
+        numbers = self._copied(d.scored, d.k, np.int32).astype(np.intp)
+        kept = Kept(numbers, pool.slots[numbers])
+        for at, (name, _) in enumerate(self.plan.weighted):
+            if struct.weighted[at] == self._in_python:
+                value = _COLUMNS[name].value(self.case, pool, kept)
+                d.handed_column[at] = self._optional("double[]", value, np.float64)
+
+    def _features(self) -> None:
+        d, struct, pool = self.d, self.plan.struct, self.pool()
+        numbers = self._copied(d.asked, d.n_asked, np.int32).astype(np.intp)
+        kept = Kept(numbers, pool.slots[numbers])
+        for at, name in enumerate(self.plan.features):
+            if struct.feature[at] == self._in_python:
+                value = _COLUMNS[name].value(self.case, pool, kept)
+                d.handed_feature[at] = self._optional("double[]", value, np.float64)
+
+    def _ranking(self) -> None:
+        d, release = self.d, self.world.release
+        assert release is not None
+        rows = self._copied(d.rows, d.n_ranked * len(self.plan.features), np.float32)
+        outputs = release.predict(rows.reshape(d.n_ranked, len(self.plan.features)))
+        into = np.frombuffer(self._ffi.buffer(d.predictions, 4 * d.n_ranked), np.float32)
+        into[:] = outputs
+
+    def _counts(self) -> None:
+        filters, wanted = self.world.filters, self.ask.filter
+        self.d.category_available = filters.count_distinct("category", wanted)
+        self.d.owner_available = filters.count_distinct("owner", wanted)
+
+    def _copied(self, pointer: Any, n: int, dtype: type[np.generic]) -> NDArray[Any]:
+        size = n * np.dtype(dtype).itemsize
+        return np.frombuffer(self._ffi.buffer(pointer, size), dtype).copy()
+
+    def _optional(self, kind: str, values: NDArray[Any] | None, dtype: type[np.generic]) -> Any:
+        return self._ffi.NULL if values is None else self._array(kind, values, dtype)
+
+    def _array(self, kind: str, values: NDArray[Any], dtype: type[np.generic]) -> Any:
+        return self._held(kind, np.ascontiguousarray(values, dtype))
+
+    def _held(self, kind: str, array: NDArray[Any]) -> Any:
+        pointer = self._ffi.from_buffer(kind, array)
+        self.work.held.append(pointer)
+        return pointer
