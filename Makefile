@@ -21,6 +21,7 @@ help:
 	@echo "make check   the slow suite: contract, faults, chaos, whole systems, a cluster (about 7 min;"
 	@echo "             ALL=1: demo and chaos at their whole size, the bench, laws on 200 examples)"
 	@echo "make bench   the figures, as a table and .freshet/bench/loop.json"
+	@echo "             (ITEMS=10000: of one read of so many items, .freshet/bench/read.json)"
 	@echo "make lint    formatting, types, import contracts"
 	@echo "make chaos   RUNS=1 seeded runs of a system under faults, into .freshet/chaos/report.json"
 	@echo "             (SECONDS=45 of traffic at RATE=2000 events/s, SEED= of the first, BROKER=kafka or kafka3)"
@@ -41,7 +42,7 @@ check: $(SETUP) lint
 	$(PYTEST) -m check tests
 
 bench: $(SETUP)
-	@$(BIN)/freshet bench
+	@$(BIN)/freshet bench $(if $(ITEMS),--only read --items $(ITEMS))
 
 lint: $(SETUP)
 	$(BIN)/ruff check .

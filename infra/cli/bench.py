@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra.apps.bench.run import BENCHMARKS, NEIGHBOURS, REPORT, run
+from infra.apps.bench.run import (
+    BENCHMARKS,
+    NEIGHBOURS,
+    READ,
+    READ_ITEMS,
+    READ_REPORT,
+    REPORT,
+    run,
+    run_read,
+)
 from infra.cli.options import folder_option, json_option, print_json
 from infra.terminal.text import console, table
 
@@ -21,9 +30,9 @@ if TYPE_CHECKING:
 @click.command("bench")
 @click.option(
     "--only",
-    type=click.Choice(BENCHMARKS),
+    type=click.Choice((*BENCHMARKS, READ)),
     multiple=True,
-    help="Run only this benchmark (repeatable).  [default: all]",
+    help="Run only this benchmark (repeatable).  [default: all but read]",
 )
 @click.option(
     "--seconds",
@@ -46,6 +55,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Busy loops beside which freshness and reads are measured again; 0: they are not.",
 )
+@click.option(
+    "--items",
+    type=click.IntRange(100, 5_000_000),
+    default=READ_ITEMS,
+    show_default=True,
+    help="With --only read: items of the generated catalogue.",
+)
 @folder_option("Folder for the report, bench/loop.json.")
 @json_option
 def bench_command(
@@ -53,6 +69,7 @@ def bench_command(
     seconds: float,
     repeats: int,
     neighbours: int,
+    items: int,
     data_dir: Path,
     as_json: bool,
 ) -> None:
@@ -79,6 +96,8 @@ def bench_command(
                rule, exploration, an experiment, logged slates): at 300/s, alone and beside busy loops,
                while releases are swapped, and the best rate with p95 below 50 ms; what a served slate
                costs the broker and the flows
+    read       alone, by name: one read of a generated catalogue with everything on and a ranker of trees,
+               by each retrieval, beside a bare route; bench/read.json
     import     a million events through `freshet import` with the whole system up, and the same file
                again, each beside a bare consumer; the memory of an import of MovieLens
 
@@ -86,6 +105,7 @@ def bench_command(
     freshet bench
     freshet bench --only reads --seconds 8 --repeats 5
     freshet bench --only post --only freshness --neighbours 0
+    freshet bench --only read --items 100000
     """
     from infra.apps.bench.load import NotMeasured
 
@@ -95,6 +115,15 @@ def bench_command(
     def announce(line: str) -> None:
         on.print(f"[dim]{time.monotonic() - began:5.0f} s[/dim] {line}")
 
+    if READ in only:
+        if set(only) != {READ}:
+            raise click.UsageError(f"{READ} runs alone")
+        made, lines = run_read(items, data_dir, seconds, repeats, announce)
+        if as_json:
+            print_json(made)
+        else:
+            _show_read(lines, made, data_dir / "bench" / READ_REPORT)
+        return
     document, rows = run(only or BENCHMARKS, data_dir, seconds, repeats, announce, neighbours)
     if as_json:
         print_json(document)
@@ -117,3 +146,16 @@ def _show(rows: list[Row], document: dict[str, Any], path: Path) -> None:
         f"{partitions['here']} partitions here, {partitions['production']} in production."
         f" Report: {path}"
     )
+
+
+def _show_read(rows: list[Row], made: list[dict[str, Any]], path: Path) -> None:
+    from infra.apps.bench import cpu
+    from infra.apps.bench.read import figures
+
+    machine, out = cpu.machine(), console()
+    title = f"One read on {machine['cores']} cores ({machine['processor']})"
+    out.print(table(title, ("figure", "#floor", "#aim", "#measured", "#least to most", "ok"), rows))
+    for it in made:
+        for line in figures.remarks(it):
+            out.print(line)
+    out.print(f"Report: {path}")

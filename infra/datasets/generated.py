@@ -19,7 +19,8 @@ RATINGS: Final = 40_000
 START_MS: Final = 1_546_300_800_000
 """2019-01-01 UTC, in milliseconds; the history spans four years from there."""
 YEARS: Final = 4
-_THEMES: Final = 100
+THEME_ITEMS: Final = 20
+"""Films of a theme."""
 
 _GENRES: Final = (
     ("Crime", "Detective", "Alibi", "Heist", "Witness"),
@@ -54,28 +55,31 @@ class _Theme(NamedTuple):
     """Running sums of how often each film is chosen."""
 
 
-def generated(seed: int = 0) -> Dataset:
-    """`ITEMS` films, `PEOPLE` people, `RATINGS` ratings. The same seed always gives the same data."""
+def generated(
+    seed: int = 0, items: int = ITEMS, people: int = PEOPLE, count: int = RATINGS
+) -> Dataset:
+    """A catalogue of `items` films, and `count` ratings by so many `people`; `items` is a multiple of
+    `THEME_ITEMS`. The same arguments always give the same data."""
     chance = random.Random(seed)
-    themes = _themes(chance)
+    themes = _themes(chance, items // THEME_ITEMS)
     ratings: list[Rating] = []
-    for number in range(PEOPLE):
+    for number in range(people):
         # some people watch much, most little; the last person has the ratings that remain
-        remaining, people = RATINGS - len(ratings), PEOPLE - number
-        mean = remaining / people
-        share = remaining if people == 1 else min(remaining, round(mean * chance.uniform(0.3, 1.7)))
+        remaining, others = count - len(ratings), people - number
+        mean = remaining / others
+        share = remaining if others == 1 else min(remaining, round(mean * chance.uniform(0.3, 1.7)))
         ratings += _history(chance, f"p{number + 1}", themes, share)
     ratings.sort(key=lambda it: (it.at, it.user_id, it.item_id))
-    items = sorted(
+    films = sorted(
         (item for theme in themes for item in theme.items), key=lambda it: int(it[0][1:])
     )
-    source = f"a generated catalogue (seed {seed}: {ITEMS} films, {PEOPLE} people), not real data"
-    return Dataset(tuple(items), tuple(ratings), source)
+    source = f"a generated catalogue (seed {seed}: {items} films, {people} people), not real data"
+    return Dataset(tuple(films), tuple(ratings), source)
 
 
-def _themes(chance: random.Random) -> list[_Theme]:
-    size, themes, taken = ITEMS // _THEMES, [], set[str]()
-    for number in range(_THEMES):
+def _themes(chance: random.Random, count: int) -> list[_Theme]:
+    size, themes, taken = THEME_ITEMS, [], set[str]()
+    for number in range(count):
         genre, *nouns = _GENRES[number % len(_GENRES)]
         second = chance.choice(_GENRES)[0]
         genres = (genre,) if second == genre else (genre, second)

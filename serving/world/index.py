@@ -58,6 +58,11 @@ class VectorIndex:
         """(capacity, DIM): one row a slot, zeros where an item has no vector."""
         raise NotImplementedError
 
+    @property
+    def memory(self) -> int:
+        """Bytes that a search reads."""
+        return int(self._index.memory_usage)
+
     def refresh(self, limit: int | None = None) -> bool:
         """Indexes the items that changed in the catalogue since the last call, at most `limit` of them.
 

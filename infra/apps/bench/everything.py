@@ -25,10 +25,14 @@ AA_EXPERIMENT: Final = Experiment(
 )
 
 
-def switch_on(system: System, announce: Callable[[str], None]) -> None:
-    """Errors: `NotMeasured`, `changes.ChangeNotApplied`."""
+def switch_on(
+    system: System,
+    announce: Callable[[str], None],
+    trainer: Sequence[str] = (*FRESHET, "train"),
+) -> None:
+    """`trainer`: the command that trains. Errors: `NotMeasured`, `changes.ChangeNotApplied`."""
     began = time.monotonic()
-    last_line = train([*FRESHET, "train"], child_environment(system.settings), announce)
+    last_line = train(trainer, child_environment(system.settings), announce)
     announce(f"trained a release in {time.monotonic() - began:.0f} s: {last_line}")
     if not current(system.settings):  # it was kept: the bench measures with it all the same
         names = [path.name for path in system.settings.releases.glob("[0-9]*.*")]

@@ -30,6 +30,10 @@ RESULT: Final = {
 }
 """Benchmark -> the field of `results.Results` that it fills."""
 BENCHMARKS: Final = tuple(RESULT)
+READ: Final = "read"
+"""The benchmark of one read by a catalogue's size: it runs alone, with a report of its own."""
+READ_REPORT: Final = "read.json"
+READ_ITEMS: Final = 10_000
 LOADED: Final = {"post", "door", "freshness", "cpu", "reads"}
 """Benchmarks under the load generator."""
 NEIGHBOURS: Final = 2
@@ -66,6 +70,29 @@ def run(
     document["machine"] = {**cpu.machine(), "cores_used_by_others": others.cores()}
     _write(folder / REPORT, document)
     return document, list(report.rows(results))
+
+
+def run_read(
+    items: int, data_dir: Path, seconds: float, repeats: int, announce: Announce
+) -> tuple[list[dict[str, Any]], list[Row]]:
+    """Runs the benchmark `READ` on a generated catalogue of `items` items, and writes `bench/read.json` in
+    `data_dir`. Gives what it holds, and the table's rows.
+    Errors: `load.NotMeasured`, `NoService`, `NotInstalled`, `home.Unusable`."""
+    from infra.apps.bench.load import Generator, build
+    from infra.apps.bench.read import measure
+    from infra.apps.bench.services import clean_environment
+    from infra.apps.train.needs import check_installed
+    from infra.local.home import prepare_folder
+
+    check_installed()
+    clean_environment()
+    data_dir = prepare_folder(data_dir)
+    folder = data_dir / "bench"
+    with _scratch(folder) as scratch:
+        generator = Generator(build(data_dir / "bin" / "load"), "", scratch)
+        made, rows = measure.measure(scratch / READ, generator, items, seconds, repeats, announce)
+    _write(folder / READ_REPORT, made)
+    return made, rows
 
 
 def _measure(
@@ -164,7 +191,7 @@ def _scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _write(path: Path, document: dict[str, Any]) -> None:
+def _write(path: Path, document: dict[str, Any] | list[dict[str, Any]]) -> None:
     import msgspec
 
     fresh = path.with_suffix(".new")

@@ -63,9 +63,11 @@ def train(
     reporter: Reporter,
     sizes: Sizes = Sizes(),  # noqa: B008
     parent: Release | None = None,
+    always_rank: bool = False,
 ) -> TrainedRelease:
     """Trains a release on the earlier events, and judges it, as it is, by the later choices: against every
-    single source, the built-in recipes, and `parent`, the release that serves. Errors: `TooLittle`."""
+    single source, the built-in recipes, and `parent`, the release that serves. `always_rank`: it has its
+    ranker also where that ranks worse than the coarse score. Errors: `TooLittle`."""
     began = time.monotonic()
     acts = interactions(log)
     planned = split_by_time(log, acts, sizes.train, sizes.judge)
@@ -79,8 +81,10 @@ def train(
     basis = Release("basis", (), chosen.weights, space, None, chosen.counting)
     made = _ranker(replay, acts, planned, basis, reporter)
     judged = _judged(log, acts, planned, replay, basis, made, parent, reporter)
-    with_ranker = judged.verdicts[RANKER].released or (
-        not judged.verdicts[COARSE].released and _not_below(judged, RANKER, COARSE)
+    with_ranker = (
+        always_rank
+        or judged.verdicts[RANKER].released
+        or (not judged.verdicts[COARSE].released and _not_below(judged, RANKER, COARSE))
     )
     return TrainedRelease(
         hashes=items.hashes,
