@@ -60,8 +60,8 @@ class VectorIndex:
 
     @property
     def memory(self) -> int:
-        """Bytes that a search reads."""
-        return int(self._index.memory_usage)
+        """Bytes of what a search reads, without room that is free."""
+        return int(self._index.serialized_length)
 
     def refresh(self, limit: int | None = None) -> bool:
         """Indexes the items that changed in the catalogue since the last call, at most `limit` of them.

@@ -9,6 +9,7 @@ from typing import Any, Final
 from infra.apps.bench import report_rounds
 from infra.apps.bench.figures import FIGURES, READS_P95, VERIFY, Row, row
 from infra.apps.bench.imports import Imports
+from infra.apps.bench.reads import Reads
 from infra.apps.bench.results import Results
 from infra.apps.bench.verify import Verified
 from infra.apps.bench.writes import remarks as writes_remarks
@@ -86,7 +87,8 @@ def rows(results: Results) -> list[Row]:
     lines += writes_report.rows(results)
     measured: list[Sequence[float]] = [
         [run.latency_ms["p95"] for run in reads.steady] if reads else (),
-        [step.reached for step in reads.best] if reads else (),
+        [run["p95"] for run in reads.beside] if reads else (),
+        _shares_of_bare(reads) if reads else (),
         [reads.bytes_per_user] if reads else (),
         [reads.swap.errors + reads.swap.mixed] if reads else (),
         [100 * it.first / it.bare for it in imports.runs] if imports else (),
@@ -141,6 +143,12 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
             f"Other programs used {others:.1f} cores meanwhile: on a quiet machine figures are better."
         )
     return said
+
+
+def _shares_of_bare(reads: Reads) -> list[float]:
+    """Of each best rate, in % of the bare route's median."""
+    bare = median(step.reached for step in reads.bare)
+    return [100 * step.reached / bare for step in reads.best]
 
 
 def _verify(runs: Sequence[Verified]) -> dict[str, Any]:

@@ -25,10 +25,10 @@ RATIO_SERVING: Final = {
 }
 RATIO_SYSTEM: Final = Figure("whole system's CPU a read, of the bare route's", 9, 6, True, "times")
 RATIO_REQUESTS: Final = Figure("requests/s, of the bare route's", 0.15, 0.25, False, "times")
-LONGEST_TURN: Final = Figure("longest turn of the event loop", 30, 15, True, "ms")
+LOOP_LAG: Final = Figure("longest turn of the event loop", 30, 15, True, "ms")
 
 
-class Run(NamedTuple):
+class ReadRun(NamedTuple):
     """One repeat: the reads, those at half their rate, and right after them the bare routes."""
 
     reads: Load
@@ -42,7 +42,7 @@ class Measured(NamedTuple):
 
     items: int
     retrieval: str
-    runs: Sequence[Run]
+    runs: Sequence[ReadRun]
     of_index: IndexFigures
     worker: WorkerFigures
     decide: DecideTimes | None
@@ -53,7 +53,7 @@ def document(measured: Measured, k: int, fine: int) -> dict[str, Any]:
     """Its object in `read.json`: medians over the repeats. `k`, `fine`: candidates that the coarse and the
     fine score look at."""
 
-    def middle(what: Callable[[Run], float]) -> float:
+    def middle(what: Callable[[ReadRun], float]) -> float:
         return round(median(map(what, measured.runs)), 3)
 
     index, worker, decide = measured.of_index, measured.worker, measured.decide
@@ -82,7 +82,7 @@ def document(measured: Measured, k: int, fine: int) -> dict[str, Any]:
         "bare_fastapi": _bare(measured.runs, lambda run: run.fastapi),
         "ratio_serving": middle(lambda run: run.reads.cpu_us_serving / run.guarded.cpu_us_serving),
         "ratio_system": middle(lambda run: run.reads.cpu_us_system / run.guarded.cpu_us_serving),
-        "longest_turn_ms": middle(lambda run: run.reads.longest_turn_ms),
+        "longest_turn_ms": middle(lambda run: run.reads.loop_lag_ms),
         "bytes_per_item": index.bytes_per_item,
         "build_s_per_million": index.build_s_per_million,
         "worker_ready_s": worker.ready_s,
@@ -114,7 +114,7 @@ def rows(measured: Measured) -> list[Row]:
         _row(RATIO_SERVING[name], "", serving),
         _row(RATIO_SYSTEM, name, system),
         _row(RATIO_REQUESTS, name, requests),
-        _row(LONGEST_TURN, name, [run.reads.longest_turn_ms for run in runs]),
+        _row(LOOP_LAG, name, [run.reads.loop_lag_ms for run in runs]),
     ]
 
 
@@ -154,14 +154,14 @@ def _row(figure: Figure, retrieval: str, of: Sequence[float]) -> Row:
     return Row(name, *limits, f"{measured:,.2f}", noise, grade(figure, measured))
 
 
-def _bare(runs: Sequence[Run], of: Callable[[Run], Load]) -> dict[str, float]:
+def _bare(runs: Sequence[ReadRun], of: Callable[[ReadRun], Load]) -> dict[str, float]:
     return {
         "requests_per_s": round(median(of(run).requests_per_s for run in runs), 1),
         "cpu_us": round(median(of(run).cpu_us_serving for run in runs), 2),
     }
 
 
-def _latency(runs: Sequence[Run], of: Callable[[Run], Load]) -> dict[str, float]:
+def _latency(runs: Sequence[ReadRun], of: Callable[[ReadRun], Load]) -> dict[str, float]:
     return {
         f"{name}_ms": round(median(of(run).latency_ms[name] for run in runs), 3)
         for name in ("p50", "p95", "p99")

@@ -56,7 +56,7 @@ def measure(settings: Settings, users: Sequence[str]) -> tuple[DecideTimes, Any]
 
 
 async def _measured(settings: Settings, users: Sequence[str]) -> tuple[DecideTimes, Any]:
-    from infra.apps.bench.read.index import figures
+    from infra.apps.bench.read.index import figures_of
     from models.kernels.loading import kernel
     from serving import app as application
     from serving.decide import decide as decisions
@@ -86,7 +86,7 @@ async def _measured(settings: Settings, users: Sequence[str]) -> tuple[DecideTim
         compiled = None if kernel is None else _least(decisions.decide, arguments)
         bare = min([await _bare(app) for _ in range(REPEATS)])
         likes = [Case(*it).likeness for it in arguments]
-        return DecideTimes(compiled, by_python, bare), figures(context.index, likes)
+        return DecideTimes(compiled, by_python, bare), figures_of(context.index, likes)
 
 
 def _least(decide: Callable[..., object], arguments: Sequence[tuple[Any, ...]]) -> float:

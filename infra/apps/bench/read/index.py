@@ -26,7 +26,7 @@ class IndexFigures(NamedTuple):
     """CPU."""
 
 
-def figures(index: ContentIndex, queries: Sequence[NDArray[np.float32]]) -> IndexFigures:
+def figures_of(index: ContentIndex, queries: Sequence[NDArray[np.float32]]) -> IndexFigures:
     """Of the content index, for the (DIM,) queries."""
     found = [_recalls(index, query) for query in queries if query.any()]
     at, of = np.mean(found, axis=0) if found else (1.0, 1.0)

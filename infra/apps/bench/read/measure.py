@@ -13,11 +13,10 @@ from infra.apps.bench.figures import Row
 from infra.apps.bench.live import Announce, calm, cpu_by_component, idle_cores, loaded, settle
 from infra.apps.bench.load import Generator, NotMeasured
 from infra.apps.bench.read import figures, in_process, probes
-from infra.apps.bench.read.figures import COUNT, RETRIEVALS, Measured, Run
+from infra.apps.bench.read.figures import COUNT, RETRIEVALS, Measured, ReadRun
 from infra.apps.bench.reads import CALLERS, IDLE_SECONDS
 from infra.apps.bench.steady import BARE_PATH
-from infra.apps.bench.writes.bare import PATH as FASTAPI_PATH
-from infra.apps.bench.writes.bare import bare_server
+from infra.apps.bench.writes import bare
 from infra.datasets.generated import THEME_ITEMS, generated
 from infra.datasets.movielens import Dataset
 from infra.kafka.changes import current
@@ -98,9 +97,9 @@ def _one(
     settle(system)
     idle = idle_cores(lambda: cpu_by_component(system), IDLE_SECONDS)
     runs = []
-    with bare_server(system.settings) as bare:
+    with bare.bare_server(system.settings) as fastapi:
         for number in range(repeats):
-            runs.append(_run(system, generator, paths, seconds, idle, bare.url, bare.pid))
+            runs.append(_run(system, generator, paths, seconds, idle, fastapi.url, fastapi.pid))
             reads = runs[-1].reads
             announce(
                 f"{retrieval}, {number + 1} of {repeats}: {reads.requests_per_s:.0f} reads/s, p95"
@@ -121,7 +120,7 @@ def _run(
     idle: dict[str, float],
     fastapi: str,
     pid: int,
-) -> Run:
+) -> ReadRun:
     """Reads by callers that wait, reads at half their rate, and the bare routes of the same minute."""
 
     def rest() -> None:
@@ -135,7 +134,7 @@ def _run(
     rest()
     guarded, _ = probes.load(system, lambda: generator.closed([BARE_PATH], seconds, CALLERS), idle)
     beside = generator._replace(url=fastapi)
-    return Run(reads, half, guarded, probes.bare_load(pid, beside, FASTAPI_PATH, seconds, CALLERS))
+    return ReadRun(reads, half, guarded, probes.bare_load(pid, beside, bare.PATH, seconds, CALLERS))
 
 
 def _check_trees(system: System) -> None:

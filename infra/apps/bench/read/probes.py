@@ -28,8 +28,10 @@ NEW_ITEMS: Final = 5
 _TIMEOUT_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.001
 _STAGE: Final = "freshet_stage_seconds"
+_WAITING: Final = {"read", "queue"}
+"""Stages in which a read waits, for the store and for its turn: their time is no CPU."""
 _SHED: Final = "freshet_shed_total"
-_TURN: Final = "freshet_longest_turn_seconds"
+_LOOP_LAG: Final = "freshet_longest_turn_seconds"
 
 
 class Load(NamedTuple):
@@ -41,8 +43,8 @@ class Load(NamedTuple):
     cpu_us_serving: float
     cpu_us_system: float
     us_by_stage: dict[str, float]
-    """Means, of the stages as serving measures them; empty for a bare route."""
-    longest_turn_ms: float
+    """Means, of the stages that are work, as serving measures them; empty for a bare route."""
+    loop_lag_ms: float
 
 
 class WorkerFigures(NamedTuple):
@@ -77,8 +79,8 @@ def load(
         {name: made["latency_ms"][name] for name in ("p50", "p95", "p99")},
         serving * 1e6 / answers,
         sum(all_of_it[name] - before[name] for name in before) * 1e6 / answers,
-        _by_stage(before_samples, after_samples),
-        1000 * max(map(_longest_turn, after_samples), default=0.0),
+        by_stage(before_samples, after_samples),
+        1000 * max(map(_loop_lag, after_samples)),
     ), made
 
 
@@ -161,12 +163,16 @@ def _scrape(port: int) -> Samples:
     return scrape(services.HOST, port)
 
 
-def _by_stage(before: Sequence[Samples], after: Sequence[Samples]) -> dict[str, float]:
+def by_stage(before: Sequence[Samples], after: Sequence[Samples]) -> dict[str, float]:
     """Mean µs of each stage, over all that passed it meanwhile."""
     sums, counts = (
         _of_stages(after, kind) - _of_stages(before, kind) for kind in ("_sum", "_count")
     )
-    return {name: round(sums[name] * 1e6 / n, 2) for name, n in counts.items() if n > 0}
+    return {
+        name: round(sums[name] * 1e6 / n, 2)
+        for name, n in counts.items()
+        if n > 0 and name not in _WAITING
+    }
 
 
 def _of_stages(scraped: Sequence[Samples], kind: str) -> Counter[str]:
@@ -181,10 +187,14 @@ def _grown(before: Sequence[Samples], after: Sequence[Samples], name: str) -> fl
     return sum(total(it, name) for it in after) - sum(total(it, name) for it in before)
 
 
-def _longest_turn(samples: Samples) -> float:
-    """Seconds, of the loop's own work."""
-    held = samples.get(_TURN, {})
-    return max((value for labels, value in held.items() if ("clock", "cpu") in labels), default=0.0)
+def _loop_lag(samples: Samples) -> float:
+    """Seconds, of the loop's own work. Errors: `NotMeasured`: the process does not say it."""
+    held = [
+        value for labels, value in samples.get(_LOOP_LAG, {}).items() if ("clock", "cpu") in labels
+    ]
+    if not held:
+        raise NotMeasured("a serving process does not say how long its longest turn was")
+    return max(held)
 
 
 def _resident(pid: int) -> int:
