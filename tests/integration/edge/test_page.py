@@ -177,6 +177,8 @@ BAD: list[tuple[Any, int, str, str]] = [
     ({"user_id": "u", "distinct": True}, 422, "requests", "required"),
     ({"user_id": "u", "requests": []}, 422, "requests", "empty"),
     ({"user_id": "u", "requests": [{}] * 21}, 422, "requests", "too_many"),
+    ({"user_id": "u", "count": 100, "requests": [{}] * 6}, 422, "requests", "too_many"),
+    ({"user_id": "u", "count": 26, "requests": [{}] * 20}, 422, "requests", "too_many"),
     ({"requests": [{"user_id": "u"}, {}]}, 422, "user_id", "required"),
     ({"user_id": "u", "requests": [{}, {"count": 0}]}, 422, "requests[1].count", "out_of_range"),
     ({"user_id": "u", "requests": [5]}, 422, "requests[0]", "wrong_type"),
@@ -219,6 +221,15 @@ BAD: list[tuple[Any, int, str, str]] = [
     ),
     (b" " * ((1 << 20) + 1), 413, "body", "too_large"),
 ]
+
+
+def test_the_counts_of_all_rows_are_bounded_and_the_bound_is_taken(shop: Shop) -> None:
+    rows = [{"count": 100}] * 4 + [{"count": 99}, {"count": 1}]
+    answer = shop.post({"user_id": "u1", "requests": rows})
+    assert [len(row["items"]) for row in answer.json["rows"]] == [100] * 4 + [99, 1]
+    more = shop.post({"user_id": "u1", "requests": [*rows, {"count": 1}]})
+    assert (more.status, more.errors) == (422, [("requests", "too_many")])
+    assert "at most 500" in more.json["detail"]
 
 
 @pytest.mark.parametrize(("body", "status", "field", "code"), BAD, ids=range(len(BAD)))
