@@ -61,7 +61,10 @@ class VectorIndex:
     @property
     def memory(self) -> int:
         """Bytes of what a search reads, without room that is free."""
-        return int(self._index.serialized_length)
+        index = self._index
+        if isinstance(index, Scan):
+            return len(index) * (index.rows.itemsize * content.DIM + index.slots.itemsize)
+        return int(index.serialized_length)
 
     def refresh(self, limit: int | None = None) -> bool:
         """Indexes the items that changed in the catalogue since the last call, at most `limit` of them.

@@ -10,11 +10,10 @@ from infra.apps.bench.figures import Figure, Row, grade
 from infra.apps.bench.read.in_process import DecideTimes
 from infra.apps.bench.read.index import IndexFigures
 from infra.apps.bench.read.probes import Load, WorkerFigures
+from serving.world.index import SCAN, USEARCH
 
 COUNT: Final = 10
 """Items of an answer."""
-USEARCH: Final = "usearch"
-SCAN: Final = "scan"
 RETRIEVALS: Final = (USEARCH, SCAN)
 """In the order that they are measured and printed in."""
 

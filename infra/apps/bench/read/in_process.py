@@ -77,7 +77,7 @@ async def _measured(settings: Settings, users: Sequence[str]) -> tuple[DecideTim
             (resolved,) = await resolve_page(
                 context, Rows((of,), True, False, (frozenset(),)), Stopwatch()
             )
-            ask = make_question(resolved, context.clock()).ask
+            ask = make_question(context, resolved).ask
             arguments.append((resolved.person_read.person, resolved.world, ask))
         gc.collect()
         gc.freeze()

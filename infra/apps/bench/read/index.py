@@ -31,7 +31,7 @@ def figures_of(index: ContentIndex, queries: Sequence[NDArray[np.float32]]) -> I
     found = [_recalls(index, query) for query in queries if query.any()]
     at, of = np.mean(found, axis=0) if found else (1.0, 1.0)
     began = time.process_time()
-    built = ContentIndex(index.items, index.exact)
+    built = ContentIndex(index.items, index.exact, index.retrieval)
     built.refresh()
     took, n = time.process_time() - began, max(len(built), 1)
     return IndexFigures(
