@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import threading
+from typing import Final
 
 import numpy as np
 
 from serving.decide.pool import Places
 from serving.world.catalogue import Mask, Slots
 
-
-class _Scratch(threading.local):
-    """Of each thread: by slot the place that was written last; what lies in it between two calls is
-    undefined."""
-
-    def __init__(self) -> None:
-        self.places = np.zeros(1024, np.intp)
-
-
-_SCRATCH = _Scratch()
+_FREE: Final[list[Places]] = []
+"""By slot the place that was written last; what lies in one between two calls is undefined."""
 
 
 def last_places(listed: Slots, slots: Slots, capacity: int) -> Places:
     """(n,) the last place in `listed` (m,) of each of `slots` (n,); -1 where it is not among them. All slots
     are below `capacity`."""
-    places = _SCRATCH.places
-    if len(places) < capacity:
-        places = _SCRATCH.places = np.zeros(capacity, np.intp)
+    places = _taken(capacity)
     places[slots] = -1
     places[listed] = np.arange(len(listed))  # of equal slots the last one assigned stays
     found: Places = places[slots]
+    _FREE.append(places)
     return found
+
+
+def _taken(capacity: int) -> Places:
+    """An array of `capacity` or more that nobody else writes to."""
+    try:
+        places = _FREE.pop()
+    except IndexError:
+        places = np.zeros(0, np.intp)
+    return places if len(places) >= capacity else np.zeros(capacity, np.intp)
 
 
 def among(listed: Slots, slots: Slots, capacity: int) -> Mask:

@@ -131,9 +131,9 @@ class NeighbourLists:
         need = int(rooms.sum(dtype=np.int64))
         if self._end + need > len(self.slots):
             self._make_room(need)
-        ends = self._end + np.cumsum(rooms, dtype=np.int64)
-        self.starts[owners], self._rooms[owners] = ends - rooms, rooms
-        self._end = int(ends[-1])
+        stops = self._end + np.cumsum(rooms, dtype=np.int64)
+        self.starts[owners], self._rooms[owners] = stops - rooms, rooms
+        self._end = int(stops[-1])
 
     def _make_room(self, need: int) -> None:
         """Gives the pools room for `need` more at the end."""

@@ -29,6 +29,7 @@ INTERNAL = {
     "infra.client.http.Broken": "its client makes it an ApiError",
     "infra.datasets.find.NotFetched": "the demo goes on with generated films, and says why",
     "infra.kafka.connection.BrokenConnection": "ends the connection to a broker, as one that is away",
+    "models.release.onnx_trees._Foreign": "its model is one that ONNX Runtime has to run",
     "models.kernels.build.NotBuilt": "the installation goes on without a kernel, and says why",
     "serving.decide.person.StoreDown": "the read goes on without what is stored, and says so",
     "serving.decide.person.Unreadable": "one more StoreDown, which is logged",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -413,7 +414,11 @@ def test_the_ranker_decides_among_the_best(seed: int) -> None:
         for i in decision.items
         for contribution in i.contributions
     ):
-        assert said == sorted(said, reverse=True)
+        # what the ranker says differently may be one score in float32
+        assert all(
+            a >= b or x == y
+            for (a, b), (x, y) in zip(pairwise(said), pairwise(scores), strict=False)
+        )
     if said:
         assert all(0 < score < 1 for score in scores)
 
