@@ -26,9 +26,12 @@ from serving.context import Serving
 from serving.health import is_loading
 from serving.http.bounds import ConnectionLimits
 from serving.http.connections import Connections
+from serving.http.direct import Responders
 from serving.http.protocol import BoundedProtocol
 from serving.read.query import INSTEAD
-from serving.routes import direct
+from serving.routes import direct_reads
+from serving.routes.direct import EventsResponder
+from serving.routes.events import PATH
 
 SHUTDOWN_SECONDS = 5
 """How long a stopping process waits for requests in progress."""
@@ -93,6 +96,7 @@ def listen(host: str, port: int) -> socket.socket:
 def protocol(app: FastAPI) -> type[BoundedProtocol]:
     """The protocol in front of `app`: with its bounds and remedies, and what answers without it."""
     settings: Settings = app.state.settings
+    made_responders = responders(app)
 
     class ServingProtocol(BoundedProtocol):
         accepted = Connections(
@@ -102,7 +106,7 @@ def protocol(app: FastAPI) -> type[BoundedProtocol]:
             )
         )
         instead = INSTEAD
-        responders = direct.responders(app)
+        responders = made_responders
 
         @staticmethod
         def count_refusal(status: int) -> None:
@@ -110,6 +114,11 @@ def protocol(app: FastAPI) -> type[BoundedProtocol]:
             serving.metrics.add("freshet_problems_total", status=str(status))
 
     return ServingProtocol
+
+
+def responders(app: FastAPI) -> Responders:
+    """What answers in the protocol in front of `app`, which has its routes."""
+    return Responders({PATH.encode(): EventsResponder(app)}, *direct_reads.responders(app))
 
 
 class _Server(uvicorn.Server):

@@ -17,22 +17,16 @@ from schemas.topics import EVENTS
 from serving.context import Serving
 from serving.edge.events import Ingested, RequestContext, ingest
 from serving.edge.source import source
-from serving.http.direct import Respond, Responders
+from serving.http.direct import Respond
 from serving.http.errors import ENCODE, Problem, as_problem, identified, problem_response
 from serving.http.head import Head, admit
 from serving.http.media import is_ndjson, is_usual
-from serving.routes import direct_reads
 from serving.routes.accepted import Receipt, not_durable
 from serving.routes.events import PATH, SCOPE, accepted
 
 _JSON: Final = (b"content-type", b"application/json")
 _TRACEPARENT: Final = TRACEPARENT.encode()
 _UNTRACED: Final = EVENTS.headers
-
-
-def responders(app: FastAPI) -> Responders:
-    """What answers in the protocol in front of `app`."""
-    return Responders({PATH.encode(): EventsResponder(app)}, *direct_reads.responders(app))
 
 
 class EventsResponder:

@@ -31,7 +31,7 @@ from serving.read.query import Query
 from serving.read.reply import Reply
 from serving.read.resolve import identify, person_found
 from serving.read.watch import Stopwatch
-from serving.routes import recommendations, replies
+from serving.routes import replies
 
 SCOPE: Final = "read"
 SIMILAR: Final = re.compile(rb"/v1/items/([A-Za-z0-9_.~-]+)/similar")
@@ -60,7 +60,7 @@ class ReadsResponder:
         self._token: str = app.state.settings.token
         self._route = next(
             route
-            for route in recommendations.router.routes
+            for route in app.routes
             if isinstance(route, Guarded) and route.path == self.path and "GET" in route.taken
         )
         self._named = self._route.path_format

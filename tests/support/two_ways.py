@@ -30,8 +30,7 @@ from serving.http.connections import Connections
 from serving.http.direct import Respond, Responder, Responders
 from serving.http.head import Head
 from serving.http.protocol import BoundedProtocol
-from serving.routes.direct import responders
-from serving.server import protocol
+from serving.server import protocol, responders
 
 NOW = 1_780_000_000_000
 TOKEN = "s3cret é"
