@@ -25,13 +25,19 @@ from serving.decide.arrange import (
     extended,
 )
 from serving.decide.case import Ask, Case, World
-from serving.decide.explain import EXPLORED, SEEN_BEFORE, contributions, reasons
+from serving.decide.columns import ALL_COLUMNS
+from serving.decide.entries import Entries
+from serving.decide.explain import contributions, reasons
 from serving.decide.groups import choose, spare, with_groups
 from serving.decide.person import Person
 from serving.decide.pool import Places, Pool
 from serving.decide.rank import feature_rows, rank, ranker_applies
 from serving.decide.results import (
     BEYOND,
+    EXPLORED,
+    SEEN,
+    SEEN_BEFORE,
+    VARIANT,
     Decision,
     Explain,
     OnStage,
@@ -40,12 +46,16 @@ from serving.decide.results import (
     Scored,
     Shown,
 )
-from serving.decide.rules import SEEN, VARIANT, Verdict, eligible
+from serving.decide.rules import RULES, Verdict, eligible
 from serving.decide.score import score
-from serving.decide.sources import retrieve, shortlist
+from serving.decide.sources import SOURCES, least_served, retrieve, shortlist
 
 DEPTH_FACTOR: Final = 50
 """A retrieval that was not enough is done again, this many times deeper."""
+
+
+ENTRIES: Final = Entries(SOURCES, RULES, ALL_COLUMNS, least_served)
+"""What a decision is made of, for the kernel."""
 
 
 def _unwatched(stage: str, ms: float | None = None) -> None:
@@ -61,7 +71,7 @@ def decide(
 ) -> Decision:
     """The slate for `person` from `world`, as `ask` says. `on_stage` is called with each stage as it ends."""
     if kernel is not None:
-        decided = compiled.decide(person, world, ask, explain, on_stage)
+        decided = compiled.decide(ENTRIES, person, world, ask, explain, on_stage)
         if decided is not None:
             return decided
     return decide_by_numpy(person, world, ask, explain, on_stage)

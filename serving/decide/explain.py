@@ -10,21 +10,20 @@ from numpy.typing import NDArray
 from serving.decide.case import Case
 from serving.decide.columns import ALL_COLUMNS
 from serving.decide.pool import Pool
-from serving.decide.results import Contribution, Ranked, Reason, Scored
+from serving.decide.results import (
+    LISTED,
+    MAX_NEW_DAYS,
+    MIN_SIMILAR_COSINE,
+    NEW,
+    TASTE,
+    Contribution,
+    Ranked,
+    Reason,
+    Scored,
+)
 from serving.world.catalogue import UNDATED
 
-NEW: Final = Reason("new", "New here")
-LISTED: Final = Reason("catalogue", "From the catalogue")
-"""Of an item that nothing else speaks for, and that is not new."""
-TASTE: Final = Reason("your_taste", "Close to what you watch")
-EXPLORED: Final = Reason("explore", "Something new for you")
-SEEN_BEFORE: Final = Reason("seen_before", "You have seen this before")
-"""Of an item that fills a slate before its `repeat` is over: nothing else brought it back."""
 REASONS: Final = {column.name: column.reason for column in ALL_COLUMNS}
-MAX_NEW_DAYS: Final = 365
-"""Since its publication: an older item is not called new, and neither is one without a title."""
-MIN_SIMILAR_COSINE: Final = 0.4
-"""Cosine from which two items are called similar: below it hashed words may just collide."""
 
 
 def contributions(
@@ -55,7 +54,7 @@ def reasons(case: Case, pool: Pool, scored: Scored, places: list[int]) -> list[R
     for candidate, kind in zip(chosen, largest, strict=True):
         slot = int(pool.slots[candidate])
         if kind == "covisit":
-            # its own list names an entry of the interest, which `covisit_back` counts: no list of theirs has it
+            # `covisit_back` counts its own list, which names an entry of the interest
             named = candidate in because
             found.append(_watched(case, because[candidate]) if named else TASTE)
         elif kind == "content":

@@ -12,9 +12,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.state.counting import only
 from serving.decide.case import MINUTE_MS, Case
-from serving.decide.pool import Places, Pool
+from serving.decide.pool import VARIANT_MIX, Places, Pool
 from serving.decide.results import Explain, Shown
 from serving.world.catalogue import ItemTable, Mask, Slots
 from serving.world.tables import Tables
@@ -22,8 +21,6 @@ from serving.world.tables import Tables
 MAX_VARIANTS: Final = 20
 """Of a larger group so many are brought: the most wanted of those that can be shown this minute. Sources may
 bring others."""
-VARIANT_MIX: Final = only("90d")
-"""Popularity by which a variant is the most wanted, under any counting: it should not change by the hour."""
 _NO_SLOTS: Final[Slots] = np.empty(0, np.int32)
 _Key = tuple[str, int, int]
 # the most wanted of the larger groups, because each takes a pass over its group

@@ -1,42 +1,46 @@
-"""What Python computes for a compiled decision: what has no entry in the tables of C (`entries`), the outputs of
-a ranker that ONNX Runtime runs, vector searches, counts of categories and owners."""
+"""What Python computes for a compiled decision: what has no entry in the tables of C, the outputs of a ranker
+that ONNX Runtime runs, vector searches, counts of categories and owners."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.kernels.loading import kernel
 from serving.decide.case import Ask, Case, World
-from serving.decide.columns import ALL_COLUMNS
+from serving.decide.entries import IN_PYTHON, Entries, Plan
 from serving.decide.person import Person
-from serving.decide.plan import Plan
 from serving.decide.pool import Kept, Pool, Retrieved
-from serving.decide.rules import RULES
-from serving.decide.sources import SOURCES
 from serving.decide.workspace import Workspace
 from serving.world.catalogue import Slots
 from serving.world.index import VectorIndex
 
 CONTENT, SPACE = 0, 1
 """The searches, by bit of `decision.searches`."""
-_SOURCES: Final = {source.name: source for source in SOURCES}
-_RULES: Final = {rule.name: rule for rule in RULES}
-_COLUMNS: Final = {column.name: column for column in ALL_COLUMNS}
 
 
 class Handed:
     """Of one decision in `work`: answers what `decision_run` needs."""
 
-    def __init__(self, work: Workspace, plan: Plan, person: Person, world: World, ask: Ask) -> None:
+    def __init__(
+        self,
+        entries: Entries,
+        work: Workspace,
+        plan: Plan,
+        person: Person,
+        world: World,
+        ask: Ask,
+    ) -> None:
         assert kernel is not None
+        self.sources = {it.name: it for it in entries.sources}
+        self.rules = {it.name: it for it in entries.rules}
+        self.columns = {it.name: it for it in entries.columns}
         self.work, self.d, self.plan = work, work.d, plan
         self.person, self.world, self.ask = person, world, ask
         self._ffi, lib = kernel.ffi, kernel.lib
-        self._in_python = lib.IN_PYTHON
         self._by_need = {
             lib.NEEDS_ROOM: self._room,
             lib.NEEDS_SEARCH: self._search,
@@ -60,18 +64,16 @@ class Handed:
         """The candidates as they are now."""
         d, slots = self.d, self.slots()
         n = d.n_entries
-        columns = (
-            self._copied(d.entry_slot, n, np.int32),
-            self._copied(d.entry_value, n, np.float64),
-            self._copied(d.entry_by, n, np.int32).astype(np.intp),
-        )
+        entries = self._copied(d.entry_slot, n, np.int32)
+        values = self._copied(d.entry_value, n, np.float64)
+        by = self._copied(d.entry_by, n, np.int32).astype(np.intp)
         brought = self._copied(d.entry_brought, n, np.int32).astype(np.intp)
         numbers = self._copied(d.entry_number, n, np.int32).astype(np.intp)
         parts = [
             (name, slice(d.source_begin[at], d.source_begin[at + 1]))
             for at, name in enumerate(self.plan.sources)
         ]
-        retrieved = {name: Retrieved(*(column[part] for column in columns)) for name, part in parts}
+        retrieved = {name: Retrieved(entries[part], values[part], by[part]) for name, part in parts}
         pool = Pool(slots, retrieved, {name: brought[part] for name, part in parts})
         if not d.has_chosen:
             return pool
@@ -105,9 +107,9 @@ class Handed:
     def _sources(self) -> None:
         d, struct = self.d, self.plan.struct
         for at, name in enumerate(self.plan.sources):
-            if struct.source[at] != self._in_python:
+            if struct.source[at] != IN_PYTHON:
                 continue
-            found = _SOURCES[name].retrieve(self.case, d.deeper)
+            found = self.sources[name].retrieve(self.case, d.deeper)
             d.handed_slots[at] = self._array("int32_t[]", found.slots, np.int32)
             d.handed_values[at] = self._array("double[]", found.values, np.float64)
             d.handed_entries[at] = self._array("int64_t[]", found.entries, np.int64)
@@ -116,8 +118,8 @@ class Handed:
     def _rules(self) -> None:
         d, struct, slots = self.d, self.plan.struct, self.slots()
         for at, name in enumerate(self.plan.rules):
-            if struct.rule[at] == self._in_python:
-                mask = _RULES[name].removes(self.case, slots)
+            if struct.rule[at] == IN_PYTHON:
+                mask = self.rules[name].removes(self.case, slots)
                 d.handed_mask[at] = self._optional("uint8_t[]", mask, np.uint8)
 
     def _columns(self) -> None:
@@ -125,8 +127,8 @@ class Handed:
         numbers = self._copied(d.scored, d.k, np.int32).astype(np.intp)
         kept = Kept(numbers, pool.slots[numbers])
         for at, (name, _) in enumerate(self.plan.weighted):
-            if struct.weighted[at] == self._in_python:
-                value = _COLUMNS[name].value(self.case, pool, kept)
+            if struct.weighted[at] == IN_PYTHON:
+                value = self.columns[name].value(self.case, pool, kept)
                 d.handed_column[at] = self._optional("double[]", value, np.float64)
 
     def _features(self) -> None:
@@ -134,8 +136,8 @@ class Handed:
         numbers = self._copied(d.asked, d.n_asked, np.int32).astype(np.intp)
         kept = Kept(numbers, pool.slots[numbers])
         for at, name in enumerate(self.plan.features):
-            if struct.feature[at] == self._in_python:
-                value = _COLUMNS[name].value(self.case, pool, kept)
+            if struct.feature[at] == IN_PYTHON:
+                value = self.columns[name].value(self.case, pool, kept)
                 d.handed_feature[at] = self._optional("double[]", value, np.float64)
 
     def _ranking(self) -> None:

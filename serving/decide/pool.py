@@ -8,12 +8,21 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.state.counting import only
 from schemas.state.tables import WINDOWS
 from serving.world.catalogue import Floats, Slots
 
 Places = NDArray[np.intp]
 POPULARITY: Final = ("popular", *(f"popular_{window}" for window in WINDOWS))
 """The sources that order all items by popularity; every pool has one of them."""
+VARIANT_MIX: Final = only("90d")
+"""Popularity by which a variant is the most wanted, under any counting: it should not change by the hour."""
+MAX_SCORED: Final = 1000
+"""At most so many candidates are scored."""
+LARGE_CATEGORY: Final = 8
+"""A category that holds more than the catalogue's share of one in so many is found along the order of all."""
+UNLIMITED_DAYS: Final = 1e6
+"""How far back the source `fresh` looks where the recipe has no `fresh_days`."""
 
 
 class Retrieved(NamedTuple):

@@ -1,8 +1,8 @@
-"""The arrays of a world as the compiled decision reads them: pointers, renewed where an array took another's place."""
+"""The arrays of a world as the compiled decision reads them: pointers, renewed where another array came."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from weakref import ref
 
@@ -12,21 +12,11 @@ from numpy.typing import NDArray
 from models.kernels.loading import kernel
 from schemas.state.tables import Meta
 from serving.decide.case import MINUTE_MS, Ask, Case, World
+from serving.decide.entries import Entries, Plan
 from serving.decide.person import EMPTY_PERSON
-from serving.decide.plan import Plan
-from serving.decide.sources import SOURCES, Source, least_served
 from serving.world.catalogue import ItemTable
 from serving.world.tables import Tables
 
-_NEEDED_ALWAYS: Final = Source._field_defaults["needed"]
-_BUILT_IN: Final = ("popular", "fresh", "explore")
-VARYING: Final = tuple(
-    source
-    for source in SOURCES
-    if source.needed is not _NEEDED_ALWAYS and source.name not in _BUILT_IN
-)
-"""The sources of which only a case says whether they are needed; that of the built-in ones follows from the
-recipe and from `explores`."""
 _ITEMS: Final = (
     ("hash", "uint64_t[]"), ("owner", "int32_t[]"), ("group", "int32_t[]"),
     ("next_variant", "int32_t[]"), ("published", "int64_t[]"), ("until", "int64_t[]"),
@@ -38,51 +28,33 @@ _NEIGHBOURS: Final = (
     ("starts", "int64_t[]"), ("lengths", "int32_t[]"), ("slots", "int32_t[]"),
     ("scores", "float[]"), ("forward", "uint16_t[]"), ("backward", "uint16_t[]"),
 )  # fmt: skip
-Key = tuple[Any, ...]
-
-
-def key_of(world: World, ask: Ask, needed: tuple[bool, ...]) -> Key:
-    """What `Prepared` depends on, beside the state of the world. `needed`: of `VARYING`."""
-    return (
-        id(world.recipe),
-        id(world.release),
-        id(world.items),
-        id(world.tables),
-        id(world.space),
-        ask.window,
-        ask.placement,
-        ask.count > 1,
-        needed,
-    )
 
 
 class Prepared:
-    """Of one key. It holds the arrays that it points to, but not the world: `forget` is called where a part of
-    that is gone, since another may get its id."""
+    """Of one plan, for requests of one placement. It holds the arrays that it points to, but not the world:
+    `forget` is called where a part of that is gone."""
 
     def __init__(
-        self, world: World, ask: Ask, needed: tuple[bool, ...], forget: Callable[[], None]
+        self,
+        world: World,
+        ask: Ask,
+        plan: Plan,
+        entries: Entries,
+        forget: Callable[[], object],
     ) -> None:
-        """Errors: `plan.TooLarge`."""
         assert kernel is not None
-        weights, case = world.weights, Case(EMPTY_PERSON, world, ask)
-        varying = {it.name for it, needs in zip(VARYING, needed, strict=True) if needs}
-        asked = [
-            it
-            for it in SOURCES
-            if weights.get(it.name) or it.name in varying or (it not in VARYING and it.needed(case))
+        self.plan, self._entries = plan, entries
+        self._recipe = world.recipe  # nothing tells where a struct is gone
+        self._world = [
+            ref(part, lambda _: forget())
+            for part in (world.release, world.items, world.tables, world.space)
+            if part is not None
         ]
-        self.plan = Plan(world, ask.window, asked)
-        self.recipe = world.recipe  # a struct, of which there are no weak references
-        parts = (world.release, world.items, world.tables, world.space)
-        self._parts = [ref(part, lambda _: forget()) for part in parts if part is not None]
         self.placement = ask.placement
         new = kernel.ffi.new
         self.items, self.tables, self.space = (
             new("decision_items *"), new("decision_tables *"), new("decision_space *")
         )  # fmt: skip
-        self.provenance: dict[int, tuple[str, ...]] = {}
-        """Bits of the sources that brought a candidate -> their names."""
         self._pointers: dict[Any, Any] = {}
         """All that the structs point to: an array lives as long as its pointer."""
         self._ranks: dict[int, tuple[Any, Any]] = {}
@@ -105,24 +77,15 @@ class Prepared:
         elif self._explores and ask.now // MINUTE_MS != self._minute:
             self._follow_minute(world, ask)
 
-    def ranks(self, tables: Tables, source: int) -> tuple[Any, Any]:
-        """By slot the places in the order of a source of popularity, for people with an interest and for
-        strangers."""
-        found = self._ranks.get(source)
-        if found is None:
-            first, second = self.plan.mixes[source]
-            one = self._of("int32_t[]", tables.ranks(first))
-            other = one if second == first else self._of("int32_t[]", tables.ranks(second))
-            found = self._ranks[source] = (one, other)
-        return found
-
-    def names(self, bits: int) -> tuple[str, ...]:
-        """The sources of these bits."""
-        found = self.provenance.get(bits)
-        if found is None:
-            names = enumerate(self.plan.sources)
-            found = self.provenance[bits] = tuple([name for at, name in names if bits >> at & 1])
-        return found
+    def ranks(self, tables: Tables) -> Mapping[int, tuple[Any, Any]]:
+        """Place of a source of popularity -> by slot the places in its order, for people with an interest and
+        for strangers."""
+        if not self._ranks:
+            for source, (first, second) in self.plan.mixes.items():
+                one = self._of("int32_t[]", tables.ranks(first))
+                other = one if second == first else self._of("int32_t[]", tables.ranks(second))
+                self._ranks[source] = (one, other)
+        return self._ranks
 
     def _follow(self, world: World, ask: Ask) -> None:
         items, tables = world.items, world.tables
@@ -150,7 +113,7 @@ class Prepared:
         self._meta, self._tables_layout = tables.meta, tables.layout
 
     def _follow_minute(self, world: World, ask: Ask) -> None:
-        slots = least_served(Case(EMPTY_PERSON, world, ask))
+        slots = self._entries.least_served(Case(EMPTY_PERSON, world, ask))
         self._point(self.tables, "least_served", "int32_t[]", slots)
         self.tables.n_least_served = len(slots)
         self._minute = ask.now // MINUTE_MS

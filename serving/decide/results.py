@@ -14,6 +14,10 @@ from serving.world.catalogue import Floats
 FeatureRows = NDArray[np.float32]
 Explain = Literal["none", "reason", "full"]
 """How much an answer explains."""
+VARIANT: Final = "variant"
+"""The rule of which the variants are that gave way to one of their group."""
+SEEN: Final = "seen"
+"""The rule that is relaxed where a slate would be short."""
 BEYOND: Final = "beyond"
 """In `Decision.removed`: candidates that no rule removed, beyond the `MAX_SCORED` that are scored."""
 
@@ -56,6 +60,19 @@ class Reason(NamedTuple):
     code: str
     text: str
     item_ids: tuple[str, ...] = ()
+
+
+NEW: Final = Reason("new", "New here")
+LISTED: Final = Reason("catalogue", "From the catalogue")
+"""Of an item that nothing else speaks for, and that is not new."""
+TASTE: Final = Reason("your_taste", "Close to what you watch")
+EXPLORED: Final = Reason("explore", "Something new for you")
+SEEN_BEFORE: Final = Reason("seen_before", "You have seen this before")
+"""Of an item that fills a slate before its `repeat` is over: nothing else brought it back."""
+MAX_NEW_DAYS: Final = 365
+"""Since its publication: an older item is not called new, and neither is one without a title."""
+MIN_SIMILAR_COSINE: Final = 0.4
+"""Cosine from which two items are called similar: below it hashed words may just collide."""
 
 
 class Contribution(NamedTuple):

@@ -13,11 +13,8 @@ from numpy.typing import NDArray
 
 from serving.decide.case import Case
 from serving.decide.lookup import among
+from serving.decide.results import SEEN, VARIANT
 from serving.world.catalogue import Mask, Slots
-
-VARIANT: Final = "variant"
-SEEN: Final = "seen"
-"""The rule that is relaxed where a slate would be short."""
 
 
 class Rule(NamedTuple):

@@ -16,7 +16,14 @@ from schemas.state.tables import WINDOWS
 from serving.decide.case import MINUTE_MS, Case
 from serving.decide.groups import most_wanted, variants
 from serving.decide.lookup import last_places
-from serving.decide.pool import Places, Pool, Retrieved
+from serving.decide.pool import (
+    LARGE_CATEGORY,
+    MAX_SCORED,
+    UNLIMITED_DAYS,
+    Places,
+    Pool,
+    Retrieved,
+)
 from serving.world.catalogue import Slots
 from serving.world.index import VectorIndex
 from serving.world.tables import Tables
@@ -35,12 +42,7 @@ class Source(NamedTuple):
 
 CANDIDATES_PER_SEARCH: Final = 100
 """At most so many come from a vector search or from exploration: more cost time and rarely reach a slate."""
-LARGE_CATEGORY: Final = 8
-"""A category that holds more than the catalogue's share of one in so many is found along the order of all."""
-MAX_SCORED: Final = 1000
-"""At most so many candidates are scored."""
 NO_CANDIDATES: Final = Retrieved(np.empty(0, np.int32), np.empty(0), np.empty(0, np.intp))
-UNLIMITED_DAYS: Final = 1e6
 _Key = tuple[str, int, int]
 # the last result of `explore` by placement, because each one takes a pass over the whole catalogue
 _LEAST_SERVED: Final[WeakKeyDictionary[Tables, dict[str, tuple[_Key, Slots]]]] = WeakKeyDictionary()

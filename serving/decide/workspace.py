@@ -8,12 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.kernels.loading import kernel
-from serving.decide.case import Ask, World
-from serving.decide.plan import row_layout
-from serving.decide.prepared import Key, Prepared, key_of
 
-MAX_PREPARED: Final = 64
-"""Recipes of placements, windows and releases that are kept prepared; the one not asked for longest is dropped."""
 ALIGNMENT: Final = 16
 ENTRIES: Final = 4096
 """What the sources of a request bring, at first; where they bring more, room is made."""
@@ -31,33 +26,25 @@ class Workspace:
         self._lib, self._ffi = kernel.lib, kernel.ffi
         self.d = self._ffi.new("decision *")
         self.ask = self._ffi.new("decision_ask *")
-        self._layout = row_layout()
-        self.d.ask, self.d.layout = self.ask, self._layout
+        self.d.ask = self.ask
         self.held: list[Any] = []
         """What C points to while a request lasts, beside what is prepared."""
-        self._prepared: dict[Key, Prepared] = {}
-        self._current: Prepared | None = None
+        self.prepared: dict[Any, Any] = {}
+        """What is prepared, by what it depends on, the one asked for last at the end; the one in force is
+        `current`."""
+        self.current: Any = None
+        self.provenance: dict[tuple[str, ...], dict[int, tuple[str, ...]]] = {}
+        """Sources -> bits of those that brought a candidate -> their names."""
         self._entries = self._places = self._slots = 0
         self.make_room(ENTRIES, PLACES)
 
-    def prepared(self, world: World, ask: Ask, needed: tuple[bool, ...]) -> Prepared:
-        """What is prepared for such a request, as of now. `needed`: of `prepared.VARYING`. Errors:
-        `plan.TooLarge`."""
-        key = key_of(world, ask, needed)
-        found = self._prepared.pop(key, None)
-        if found is None:
-            found = self._prepare(key, world, ask, needed)
-        self._prepared[key] = found  # the last one asked for is last
-        found.renew(world, ask)
-        if found is not self._current:
-            d, self._current = self.d, found
-            d.plan, d.items, d.tables, d.space = (
-                found.plan.struct, found.items, found.tables, found.space
-            )  # fmt: skip
-        capacity = len(world.items.hash)
-        if capacity > self._slots:
-            self._make_slots(capacity)
-        return found
+    def make_slots(self, capacity: int) -> None:
+        """Room for what is noted of so many slots."""
+        if capacity <= self._slots:
+            return
+        self._by_slot = np.zeros(capacity * self._lib.STAMP_BYTES + ALIGNMENT, np.uint8)
+        self._lib.decision_slots(self.d, self._aligned(self._by_slot), capacity)
+        self._slots = capacity
 
     def make_room(self, entries: int, places: int) -> None:
         """Room for what the sources bring, and for the candidates that are scored."""
@@ -75,20 +62,9 @@ class Workspace:
         if places > self._places:
             self.make_room(0, places)
 
-    def _make_slots(self, capacity: int) -> None:
-        self._stamps = np.zeros(capacity * self._lib.STAMP_BYTES + ALIGNMENT, np.uint8)
-        self._lib.decision_slots(self.d, self._aligned(self._stamps), capacity)
-        self._slots = capacity
-
     def _aligned(self, block: NDArray[np.uint8]) -> Any:
         pointer = self._ffi.from_buffer("uint8_t[]", block)
         return pointer + -int(self._ffi.cast("uintptr_t", pointer)) % ALIGNMENT
-
-    def _prepare(self, key: Key, world: World, ask: Ask, needed: tuple[bool, ...]) -> Prepared:
-        held = self._prepared
-        if len(held) >= MAX_PREPARED:
-            del held[next(iter(held))]
-        return Prepared(world, ask, needed, lambda: held.pop(key, None))
 
 
 _FREE: Final[list[Workspace]] = []

@@ -16,8 +16,9 @@ from schemas.items import Item
 from serving.decide.case import Ask, Case
 from serving.decide.decide import decide
 from serving.decide.person import EMPTY_PERSON
+from serving.decide.pool import LARGE_CATEGORY
 from serving.decide.rules import eligible
-from serving.decide.sources import LARGE_CATEGORY, popular
+from serving.decide.sources import popular
 from serving.world.placements import POPULAR_LIST
 from tests.support.worlds import NOW, popularity, world
 
