@@ -74,6 +74,22 @@ class Entries:
         self.foreign = tuple([it for it in self.sources if codes[it.name] == IN_PYTHON])
         """The sources of which C knows nothing."""
 
+        self._sources = {it.name: it for it in self.sources}
+        self._rules = {it.name: it for it in self.rules}
+        self._columns = {it.name: it for it in self.columns}
+
+    def source(self, name: str) -> AnySource:
+        """The source of this name. Errors: KeyError."""
+        return self._sources[name]
+
+    def rule(self, name: str) -> AnyRule:
+        """The rule of this name. Errors: KeyError."""
+        return self._rules[name]
+
+    def column(self, name: str) -> AnyColumn:
+        """The column of this name. Errors: KeyError."""
+        return self._columns[name]
+
     @property
     def in_python(self) -> dict[str, list[str]]:
         """Kind -> the names of those that Python computes: all, where there is no kernel."""

@@ -3,6 +3,7 @@ that ONNX Runtime runs, vector searches, counts of categories and owners."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -35,26 +36,13 @@ class Handed:
         ask: Ask,
     ) -> None:
         assert kernel is not None
-        self.sources = {it.name: it for it in entries.sources}
-        self.rules = {it.name: it for it in entries.rules}
-        self.columns = {it.name: it for it in entries.columns}
         self.work, self.d, self.plan = work, work.d, plan
         self.person, self.world, self.ask = person, world, ask
-        self._ffi, lib = kernel.ffi, kernel.lib
-        self._by_need = {
-            lib.NEEDS_ROOM: self._room,
-            lib.NEEDS_SEARCH: self._search,
-            lib.NEEDS_SOURCES: self._sources,
-            lib.NEEDS_RULES: self._rules,
-            lib.NEEDS_COLUMNS: self._columns,
-            lib.NEEDS_FEATURES: self._features,
-            lib.NEEDS_RANKING: self._ranking,
-            lib.NEEDS_COUNTS: self._counts,
-        }
+        self.entries, self._ffi = entries, kernel.ffi
 
     def answer(self, need: int) -> None:
         """Gives what is needed."""
-        self._by_need[need]()
+        _ANSWERS[need](self)
 
     @cached_property
     def case(self) -> Case:
@@ -85,11 +73,13 @@ class Handed:
         """(n,) of the candidates."""
         return self._copied(self.d.slot, self.d.n, np.int32)
 
-    def _room(self) -> None:
+    def make_room(self) -> None:
+        """Room for what the sources bring."""
         # twice what is needed: a request like this one may need some more
         self.work.make_room(2 * self.d.room_needed, 0)
 
-    def _search(self) -> None:
+    def search(self) -> None:
+        """What is nearest to the person's vectors."""
         d, space = self.d, self.world.space
         if d.searches & 1 << CONTENT:
             self._find(CONTENT, self.world.index, d.likeness)
@@ -104,43 +94,48 @@ class Handed:
         d.found_similarity[which] = self._held("float[]", found.similarity)
         d.n_found[which] = len(found.slots)
 
-    def _sources(self) -> None:
+    def retrieve(self) -> None:
+        """What the sources in Python bring."""
         d, struct = self.d, self.plan.struct
         for at, name in enumerate(self.plan.sources):
             if struct.source[at] != IN_PYTHON:
                 continue
-            found = self.sources[name].retrieve(self.case, d.deeper)
+            found = self.entries.source(name).retrieve(self.case, d.deeper)
             d.handed_slots[at] = self._array("int32_t[]", found.slots, np.int32)
             d.handed_values[at] = self._array("double[]", found.values, np.float64)
             d.handed_entries[at] = self._array("int64_t[]", found.entries, np.int64)
             d.n_handed[at] = len(found.slots)
 
-    def _rules(self) -> None:
+    def apply_rules(self) -> None:
+        """What the rules in Python remove."""
         d, struct, slots = self.d, self.plan.struct, self.slots()
         for at, name in enumerate(self.plan.rules):
             if struct.rule[at] == IN_PYTHON:
-                mask = self.rules[name].removes(self.case, slots)
+                mask = self.entries.rule(name).removes(self.case, slots)
                 d.handed_mask[at] = self._optional("uint8_t[]", mask, np.uint8)
 
-    def _columns(self) -> None:
+    def make_columns(self) -> None:
+        """The columns in Python of the candidates that are scored."""
         d, struct, pool = self.d, self.plan.struct, self.pool()
         numbers = self._copied(d.scored, d.k, np.int32).astype(np.intp)
         kept = Kept(numbers, pool.slots[numbers])
         for at, (name, _) in enumerate(self.plan.weighted):
             if struct.weighted[at] == IN_PYTHON:
-                value = self.columns[name].value(self.case, pool, kept)
+                value = self.entries.column(name).value(self.case, pool, kept)
                 d.handed_column[at] = self._optional("double[]", value, np.float64)
 
-    def _features(self) -> None:
+    def make_features(self) -> None:
+        """Those of the candidates that are ranked."""
         d, struct, pool = self.d, self.plan.struct, self.pool()
         numbers = self._copied(d.asked, d.n_asked, np.int32).astype(np.intp)
         kept = Kept(numbers, pool.slots[numbers])
         for at, name in enumerate(self.plan.features):
             if struct.feature[at] == IN_PYTHON:
-                value = self.columns[name].value(self.case, pool, kept)
+                value = self.entries.column(name).value(self.case, pool, kept)
                 d.handed_feature[at] = self._optional("double[]", value, np.float64)
 
-    def _ranking(self) -> None:
+    def rank(self) -> None:
+        """The outputs of the release's ranker."""
         d, release = self.d, self.world.release
         assert release is not None
         rows = self._copied(d.rows, d.n_ranked * len(self.plan.features), np.float32)
@@ -148,7 +143,8 @@ class Handed:
         into = np.frombuffer(self._ffi.buffer(d.predictions, 4 * d.n_ranked), np.float32)
         into[:] = outputs
 
-    def _counts(self) -> None:
+    def count(self) -> None:
+        """How many categories and owners there are."""
         filters, wanted = self.world.filters, self.ask.filter
         self.d.category_available = filters.count_distinct("category", wanted)
         self.d.owner_available = filters.count_distinct("owner", wanted)
@@ -167,3 +163,16 @@ class Handed:
         pointer = self._ffi.from_buffer(kind, array)
         self.work.held.append(pointer)
         return pointer
+
+
+if kernel is not None:
+    _ANSWERS: dict[int, Callable[[Handed], None]] = {
+        kernel.lib.NEEDS_ROOM: Handed.make_room,
+        kernel.lib.NEEDS_SEARCH: Handed.search,
+        kernel.lib.NEEDS_SOURCES: Handed.retrieve,
+        kernel.lib.NEEDS_RULES: Handed.apply_rules,
+        kernel.lib.NEEDS_COLUMNS: Handed.make_columns,
+        kernel.lib.NEEDS_FEATURES: Handed.make_features,
+        kernel.lib.NEEDS_RANKING: Handed.rank,
+        kernel.lib.NEEDS_COUNTS: Handed.count,
+    }

@@ -57,7 +57,7 @@ def measure(
     """The objects of `read.json`, one a retrieval, and the lines of the table. Errors: `NotMeasured`, also
     where no ranker of trees serves."""
     from models.release.release import MAX_RANKED
-    from serving.decide.sources import MAX_SCORED
+    from serving.decide.pool import MAX_SCORED
 
     source = population(items)
     quiet = generator._replace(warmup=0.0)
