@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from serving.decide.pool import Places
 from serving.world.catalogue import Mask, Slots
 
+Places = NDArray[np.intp]
 _FREE: Final[list[Places]] = []
 """By slot the place that was written last; what lies in one between two calls is undefined."""
 

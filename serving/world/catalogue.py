@@ -14,13 +14,13 @@ from weakref import WeakMethod
 import numpy as np
 from numpy.typing import NDArray
 
+from models import open_addressing
 from models.memberships import Memberships
 from models.release import content
+from models.vocabulary import Categories, Groups, Vocabulary
 from schemas import times
 from schemas.identity import item_hash, trimmed
 from schemas.items import Item
-from serving.world import places
-from serving.world.vocabulary import Categories, Groups, Vocabulary
 
 Slots = NDArray[np.int32]
 Hashes = NDArray[np.uint64]
@@ -54,7 +54,7 @@ class ItemTable:
     before which it is not to be shown, `UNDATED` where none is given. `titled`: it has a title; one without
     is neither fresh nor explored. `leads`: in the catalogue, and without
     a group or the first of its group by hash; `next_variant`: the next of its group by hash, 0 where there is
-    none. `revision` counts changes; `places` has the slots by hash (`serving.world.places`);
+    none. `revision` counts changes; `places` has the slots by hash (`models.open_addressing`);
     `positions[p]` is the offset of the topic `items` that the table takes next.
     """
 
@@ -206,12 +206,12 @@ class ItemTable:
 
     def find(self, item_id: str) -> int:
         """The slot of an item in the catalogue, else 0."""
-        slot = places.find(self.places, self.hash, item_hash(item_id))
+        slot = open_addressing.find(self.places, self.hash, item_hash(item_id))
         return slot if self.in_catalogue[slot] else 0
 
     def slot(self, item: int) -> int:
         """The slot of an item's hash; a new one where it has none."""
-        return places.find(self.places, self.hash, item) or self._allocate(item)
+        return open_addressing.find(self.places, self.hash, item) or self._allocate(item)
 
     def on_slot(self, call: Callable[[int, int], None]) -> None:
         """Calls the method `call(hash, slot)` for each item that gets a slot from now on, as long as its
@@ -221,7 +221,7 @@ class ItemTable:
 
     def locate(self, hashes: Hashes) -> Slots:
         """(n,) the slot of each hash; 0 where it has none."""
-        return places.locate(self.places, self.hash, hashes)
+        return open_addressing.locate(self.places, self.hash, hashes)
 
     def locate_variants(self, hashes: Hashes) -> tuple[Slots, NDArray[np.intp]]:
         """(m,) the slots that the hashes name, and (m,) the index of the hash that named each: the hash of an
@@ -295,7 +295,7 @@ class ItemTable:
         slot = self.size
         self.size += 1
         self.hash[slot] = item
-        places.put(self.places, item, slot)
+        open_addressing.put(self.places, item, slot)
         self.ids.append("")
         self.titles.append("")
         self.every_tag.append(())
@@ -313,7 +313,7 @@ class ItemTable:
 
     def _rehash(self) -> None:
         size = PLACES_PER_SLOT << (len(self.hash) - 1).bit_length()
-        self.places = places.made(self.hash[: self.size], size)
+        self.places = open_addressing.made(self.hash[: self.size], size)
         self._grown += 1
 
 

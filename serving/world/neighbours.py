@@ -7,9 +7,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.memberships import places_of_runs
+from models.memberships import Slots, places_of_runs
 from schemas.state import tables
-from serving.world.catalogue import Slots
 
 MIN_ROOM: Final = 1024
 """Neighbours that the pools have room for at first."""

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.release import content
+from models.vocabulary import Categories, Groups
 from schemas.identity import category_hash, group_hash, item_hash
 from schemas.items import Item
 from serving.decide.lookup import among, last_places
-from serving.world import neighbours, places
+from serving.world import neighbours
 from serving.world.catalogue import ItemTable
 from serving.world.neighbours import Lists, NeighbourLists, Neighbours
-from serving.world.vocabulary import Categories, Groups
 
 SLOTS = 12
 one_list = st.lists(st.integers(1, 99), max_size=40)
@@ -89,16 +89,18 @@ def test_hashes_are_found_as_in_a_dictionary(hashes: list[int], data: st.DataObj
     near = [value | data.draw(st.sampled_from([0, 120, 126, 127])) for value in hashes]
     hashes = list(dict.fromkeys(near))
     column = np.array([0, *hashes], np.uint64)
-    table = places.made(column, 128)
+    table = open_addressing.made(column, 128)
     one_by_one = np.zeros(128, np.int32)
     for number, value in enumerate(hashes, 1):
-        places.put(one_by_one, value, number)
+        open_addressing.put(one_by_one, value, number)
     numbers = dict(zip(hashes, range(1, 100), strict=False))
     wanted = [*hashes, *data.draw(st.lists(st.integers(0, 2**64 - 1))), 127, 255]
     for held in (table, one_by_one):
         expected = [numbers.get(value, 0) for value in wanted]
-        assert [places.find(held, column, value) for value in wanted] == expected
-        assert places.locate(held, column, np.array(wanted, np.uint64)).tolist() == expected
+        assert [open_addressing.find(held, column, value) for value in wanted] == expected
+        assert (
+            open_addressing.locate(held, column, np.array(wanted, np.uint64)).tolist() == expected
+        )
 
 
 def test_a_table_finds_its_items_groups_and_categories_while_it_grows() -> None:
@@ -126,7 +128,7 @@ def test_a_table_finds_its_items_groups_and_categories_while_it_grows() -> None:
 def test_of_two_categories_with_one_hash_the_last_named_has_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("serving.world.vocabulary.category_hash", lambda text: 1 + len(text) % 2)
+    monkeypatch.setattr("models.vocabulary.category_hash", lambda text: 1 + len(text) % 2)
     held = Categories()
     for text, expected in (("a", "a"), ("bcd", "bcd"), ("a", "a"), ("ef", "a")):
         held.number(text)

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models import open_addressing
 from schemas.identity import category_hash, group_hash, trimmed
-from serving.world import places
 
 Slots = NDArray[np.int32]
 _NO_SLOTS: Final[Slots] = np.empty(0, np.int32)
@@ -44,7 +44,7 @@ class Groups(Vocabulary):
 
     False while no item has a group. By number: `hashes` are `schemas.identity.group_hash`, `firsts` the slots
     with the least hash (0: none), `sizes` the numbers of variants. `places` has the numbers by hash
-    (`serving.world.places`), at most half of it. `layout` rises where another array takes the place of one.
+    (`models.open_addressing`), at most half of it. `layout` rises where another array takes the place of one.
     """
 
     def __init__(self) -> None:
@@ -66,12 +66,12 @@ class Groups(Vocabulary):
             for name in ("hashes", "firsts", "sizes"):
                 column = getattr(self, name)
                 setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
-            self.places = places.made(self.hashes[:number], 2 * len(self.hashes))
+            self.places = open_addressing.made(self.hashes[:number], 2 * len(self.hashes))
             self.layout += 1
         if number and not self.hashes[number]:
             value = group_hash(text)
             self.hashes[number] = value
-            places.put(self.places, value, number)
+            open_addressing.put(self.places, value, number)
         return number
 
     @property
@@ -81,7 +81,7 @@ class Groups(Vocabulary):
 
     def find_hash(self, value: int) -> int:
         """The number of the group with this hash; 0 where there is none."""
-        return places.find(self.places, self.hashes, value)
+        return open_addressing.find(self.places, self.hashes, value)
 
     def slots(self, group: int) -> Slots:
         """(n,) the slots of its variants, by hash; empty for number 0."""
