@@ -34,21 +34,6 @@ static int spoken(const decision *d, uint64_t *hashes) {
     return n;
 }
 
-/* numpy's sum of up to 128 numbers: in eight lanes, then the rest */
-static double sum_of(const double *x, int64_t n) {
-    double sum = 0;
-    int64_t i = 0;
-    if (n >= 8) {
-        double lane[8];
-        memcpy(lane, x, sizeof lane);
-        for (i = 8; i + 8 <= n; i += 8)
-            for (int k = 0; k < 8; k++) lane[k] += x[i + k];
-        sum = ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
-    }
-    for (; i < n; i++) sum += x[i];
-    return sum;
-}
-
 /* ---- content.person_vector: all sums are exact (interest.VECTOR_FADING), so no order of adding matters ---- */
 
 /* the nearest integer, the even one of two (numpy.rint), of |x| below 2^51 */
@@ -126,7 +111,8 @@ int case_open(decision *d) {
         int32_t slot = items_locate(items, hashes[i]);
         if (items->in_catalogue[slot]) d->interest[d->n_interest++] = slot;
     }
-    double sum = sum_of(d->plan->fade, d->n_interest), likeness[DIM] = {0};
+    double sum = 0, likeness[DIM] = {0};
+    for (int64_t i = 0; i < d->n_interest; i++) sum += d->plan->fade[i];
     for (int64_t i = 0; i < d->n_interest; i++) {
         d->interest_weight[i] = d->plan->fade[i] / sum;
         add_vector(likeness, items->vectors + (int64_t)d->interest[i] * DIM, d->plan->vector_fade[i]);

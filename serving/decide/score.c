@@ -31,10 +31,9 @@ void sort_keys(uint64_t *keys, uint64_t *other, int64_t n, int from, int to) {
 
 /* ---- which are scored ---- */
 
-/* ascends as the sum falls; 0 and -0 are equal */
+/* ascends as the sum falls; a sum that begins at 0 is never -0 */
 static uint64_t sum_falls(double sum) {
     uint64_t bits;
-    sum += 0.0;
     memcpy(&bits, &sum, sizeof bits);
     return bits >> 63 ? bits : ~bits & INT64_MAX;
 }
