@@ -11,9 +11,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import U64
 from models.kernels.loading import Kernel, kernel
+from models.memberships import Slots
 from models.release import content
-from serving.world.catalogue import Hashes, Slots
 
 BLOCK: Final = 16
 """There is room for a multiple of so many rows."""
@@ -64,7 +65,7 @@ class Scan:
         places = self._places[slots[wanted]]
         self.rows[places], self.slots[places] = coordinates[wanted], slots[wanted]
 
-    def search(self, query: content.Vector, k: int, hashes: Hashes) -> SearchResult:
+    def search(self, query: content.Vector, k: int, hashes: U64) -> SearchResult:
         """At most `k` slots with a positive product with `query` (DIM,), which lies on the grid; `hashes` are
         those of all slots. If there are `k`, those of the lowest product are left out; unless all have it."""
         scaled = np.rint(query.astype(np.float64) * content.GRID)
@@ -76,7 +77,7 @@ class Scan:
         similarity = near["product"] / np.float32(content.GRID * content.GRID)
         return SearchResult(near["slot"].astype(np.int32), similarity.astype(np.float32))
 
-    def _nearest(self, hashes: Hashes, query: Rows, k: int) -> NDArray[np.void]:
+    def _nearest(self, hashes: U64, query: Rows, k: int) -> NDArray[np.void]:
         n = -(-self._end // BLOCK) * BLOCK
         rows, slots = self.rows[:n], self.slots[:n]
         if self._compiled is None:
@@ -107,7 +108,7 @@ class Scan:
 
 
 def nearest(
-    compiled: Kernel, rows: Rows, slots: Slots, hashes: Hashes, query: Rows, k: int
+    compiled: Kernel, rows: Rows, slots: Slots, hashes: U64, query: Rows, k: int
 ) -> NDArray[np.void]:
     """As `nearest_by_numpy`, by the kernel. `rows`: a multiple of `BLOCK`."""
     if (
@@ -130,7 +131,7 @@ def nearest(
 
 
 def nearest_by_numpy(
-    rows: Rows, slots: Slots, hashes: Hashes, query: Rows, k: int
+    rows: Rows, slots: Slots, hashes: U64, query: Rows, k: int
 ) -> NDArray[np.void]:
     """The at most `k` rows (`NEAR`) with a positive product with `query`, the highest first, then by hash."""
     product = rows.astype(np.int64) @ query.astype(np.int64)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models import open_addressing
 from models.release import content
 from models.vocabulary import Categories, Groups
 from schemas.identity import category_hash, group_hash, item_hash
