@@ -14,6 +14,7 @@ from schemas.state.counting import Mix
 from schemas.state.tables import ARM, ARM_KEY, POPULARITY, WINDOWS, Meta, Published
 from serving.world.catalogue import ItemTable, Slots
 from serving.world.neighbours import Lists, NeighbourLists, Neighbours
+from serving.world.order import highest_first, listed_again
 from serving.world.unplaced import Unplaced
 
 EMPTY_META: Final = Meta(version=0, positions=[], landmarks=[])
@@ -61,6 +62,8 @@ class Tables:
         self._highest = np.zeros(len(WINDOWS))
         self._grown = 0
         self._orders: dict[Mix, Slots] = {}
+        self._orders_before: dict[Mix, Slots] = {}
+        """Those of an earlier version, from which one is made."""
         self._ranks: dict[Mix, NDArray[np.int32]] = {}
         self._ordered: tuple[int, int] = (-1, -1)
 
@@ -145,7 +148,7 @@ class Tables:
         """
         version = (self.meta.version, self.items.revision)
         if version != self._ordered:
-            self._orders.clear()
+            self._orders_before, self._orders = self._orders, {}
             self._ranks.clear()
             self._ordered = version
         if mix not in self._orders:
@@ -187,13 +190,14 @@ class Tables:
 
     def _order(self, mix: Mix) -> Slots:
         items = self.items
-        slots = np.flatnonzero(items.in_catalogue[: items.size]).astype(np.int32)
-        newest = -items.published[slots].astype(np.float64)
+        before = self._orders_before.get(mix, np.empty(0, np.int32))
+        slots = listed_again(before, items.in_catalogue)
         windows = np.flatnonzero(mix)
         # of one window the sums themselves: a share of an old item may be too small for a float
         single = len(windows) == 1
         wanted = self.popularity[slots, windows[0]] if single else self.share(slots, mix)
-        return slots[np.lexsort((items.hash[slots], newest, -wanted))]
+        published = items.published[slots].astype(np.float64)
+        return slots[highest_first(wanted, published, items.hash[slots])]
 
     def _install(
         self,
