@@ -7,10 +7,14 @@ out, so what is looked for lies before the first free place.
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.int32]
+FEW: Final = 16
+"""So many are looked up one by one."""
 
 
 def made(hashes: NDArray[np.uint64], size: int) -> Numbers:
@@ -48,8 +52,13 @@ def locate(places: Numbers, hashes: NDArray[np.uint64], values: NDArray[np.uint6
     """(n,) the number of each hash of `values` (n,); 0 where it has none."""
     mask = len(places) - 1
     at = _first(values, mask)
-    numbers: Numbers = places[at]
-    missed = np.flatnonzero((hashes[numbers] != values) & (numbers != 0))
+    numbers: Numbers = places.take(at)
+    missed = np.flatnonzero(hashes.take(numbers) != values)
+    if len(missed) <= FEW:
+        for place in missed[numbers[missed] != 0].tolist():
+            numbers[place] = find(places, hashes, values.item(place))
+        return numbers
+    missed = missed[numbers[missed] != 0]
     at = at[missed]
     while len(missed):  # their place holds another: on to the next
         at = at + 1 & mask

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.lookup import among, last_places
 from models.outcomes import impressions
 from models.release import content
 from models.release import interest as interests
@@ -20,7 +21,6 @@ from schemas.control import Filter, Recipe, duration_ms
 from schemas.identity import item_hash
 from schemas.state.counting import BUILT_IN, Counting, Mix, only
 from schemas.times import DAY_MS, HOUR_MS
-from serving.decide.lookup import last_places
 from serving.decide.person import Person
 from serving.world.catalogue import Floats, Hashes, ItemTable, Slots
 from serving.world.filters import Filters
@@ -108,12 +108,12 @@ class Interest(NamedTuple):
 
 
 class SeenSlots(NamedTuple):
-    """The entries of what the person has seen, ordered by time: slot and bits of each. `latest`: Unix seconds
-    of the newest action on its item, 0 where there is none; `hidden`: slots that are hidden or disliked."""
+    """The entries of what the person has seen, ordered by time: slot, bits and Unix seconds of each.
+    `hidden`: slots that are hidden or disliked."""
 
     slots: Slots
     bits: NDArray[np.uint8]
-    latest: NDArray[np.uint32]
+    times: NDArray[np.uint32]
     hidden: Slots
 
 
@@ -140,6 +140,14 @@ class Case:
         if self.in_view:
             slots = np.concatenate([np.array([self.in_view], np.int32), slots])
         return Interest(slots, _weights(self.world.counting.fade, len(slots)), bool(self.in_view))
+
+    @cached_property
+    def summed_weights(self) -> Floats:
+        """By the last place of an item in the interest the sum of the weights that it has there; 0 at the
+        end, for an item that it lacks (`models.lookup.last_places`)."""
+        slots, weights = self.interest.slots, self.interest.weights
+        last = last_places(slots, slots, len(self.world.items.hash))
+        return np.bincount(last, weights, len(last) + 1).astype(np.float64, copy=False)
 
     @cached_property
     def interest_lists(self) -> Runs:
@@ -237,18 +245,25 @@ class Case:
     @cached_property
     def waiting(self) -> Slots:
         """Slots that the person acted on, and that may come back only later; some of them several times."""
-        seen, waits = self._seen, np.zeros(len(self._seen.slots), np.bool_)
+        seen, waiting = self._seen, [np.empty(0, np.int32)]
+        kinds = dict[int, int]()
         for bit, after in self._repeated:
             if after is not None:
-                since = (self.ask.now - after) / 1000
-                waits |= ((seen.bits & bit) != 0) & (seen.latest > since)
-        return seen.slots[waits]
+                kinds[after] = kinds.get(after, 0) | bit
+        for after, bits in kinds.items():
+            since = (self.ask.now - after) / 1000
+            recent = seen.slots[((seen.bits & ACTED) != 0) & (seen.times > since)]
+            if len(recent):
+                slots = seen.slots[(seen.bits & bits) != 0]
+                waiting.append(slots[among(recent, slots, len(self.world.items.hash))])
+        return np.concatenate(waiting)
 
     def longest_ago(self, slots: Slots) -> NDArray[np.intp]:
         """(n,) order of `slots` by the time of the newest action on each, the oldest first."""
         items, seen = self.world.items, self._seen
-        found = last_places(seen.slots, slots, len(items.hash))
-        latest = np.append(seen.latest, np.uint32(0))[found]
+        acted = np.flatnonzero(seen.bits & ACTED)
+        newest = last_places(seen.slots[acted], slots, len(items.hash))
+        latest = np.append(seen.times[acted], np.uint32(0))[newest]
         return np.lexsort((items.hash[slots], latest))
 
     @property
@@ -274,16 +289,12 @@ class Case:
             bits = np.concatenate([bits, np.full(len(others), PURCHASE, np.uint8)])
             slots, order = np.concatenate([slots, others]), np.argsort(which, kind="stable")
             slots, which, bits = slots[order], which[order], bits[order]
-        time = seen["time"][which]
-        acted, changes = np.flatnonzero(bits & ACTED), np.flatnonzero(bits & SHOWING)
-        # ordered by time: the last entry of an item is the newest
-        newest = last_places(slots[acted], slots, len(items.hash))
-        latest = np.append(time[acted], np.uint32(0))[newest]
+        changes = np.flatnonzero(bits & SHOWING)
         hidden = slots[changes]
-        if len(changes):
+        if len(changes):  # ordered by time: the last entry of an item is the newest
             last = last_places(hidden, hidden, len(items.hash)) == np.arange(len(hidden))
             hidden = hidden[last & (bits[changes] & SHOW == 0)]
-        return SeenSlots(slots, bits, latest, hidden)
+        return SeenSlots(slots, bits, seen["time"][which], hidden)
 
     @cached_property
     def mix(self) -> Mix:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from models.features.affinity import affinity as decayed
 from models.features.session import GAP_MS
+from models.lookup import last_places
 from schemas.releases import RENAMED
 from schemas.state.counting import Mix, only
 from schemas.state.tables import WINDOWS
 from schemas.times import DAY_MS
 from serving.decide.case import MINUTE_MS, Case
-from serving.decide.lookup import last_places
 from serving.decide.pool import Kept, Pool
 from serving.world.catalogue import UNDATED, Floats
 
@@ -86,11 +86,8 @@ def covisit_back(case: Case, pool: Pool, kept: Kept) -> Floats | None:
         return None
     places, owners = lists.of(kept.slots)
     capacity = len(case.world.items.hash)
-    # an item that the interest has several times weighs the sum, one that it lacks nothing: place -1
-    last = last_places(interest.slots, interest.slots, capacity)
-    weights = np.append(np.bincount(last, interest.weights, len(last)), 0.0)
-    terms = weights[last_places(interest.slots, lists.slots[places], capacity)]
-    terms *= lists.scores[places]
+    terms = case.summed_weights[last_places(interest.slots, lists.slots.take(places), capacity)]
+    terms *= lists.scores.take(places)
     return np.bincount(owners, terms, len(kept.slots)).astype(np.float64, copy=False)
 
 

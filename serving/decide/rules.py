@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.lookup import among
 from serving.decide.case import Case
-from serving.decide.lookup import among
 from serving.decide.results import SEEN, VARIANT
 from serving.world.catalogue import Mask, Slots
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.exploration import random_word
+from models.lookup import last_places
 from schemas.identity import item_hash
 from schemas.state.counting import Mix, only
 from schemas.state.tables import WINDOWS
 from serving.decide.case import MINUTE_MS, Case
 from serving.decide.groups import most_wanted, variants
-from serving.decide.lookup import last_places
 from serving.decide.pool import (
     LARGE_CATEGORY,
     MAX_SCORED,
@@ -58,8 +58,8 @@ def covisit(case: Case, depth: int) -> Retrieved:
     if not len(case.interest.slots):
         return NO_CANDIDATES
     lists, (places, entries) = case.world.tables.neighbours, case.interest_lists
-    values = lists.scores[places] * case.interest.weights[entries]
-    return Retrieved(lists.slots[places], values, entries)
+    values = lists.scores.take(places) * case.interest.weights.take(entries)
+    return Retrieved(lists.slots.take(places), values, entries)
 
 
 def vector(case: Case, depth: int) -> Retrieved:

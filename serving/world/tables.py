@@ -182,9 +182,11 @@ class Tables:
         Two decayed sums of one column may be divided at any time: both decay alike.
         """
         shares, total = np.zeros(len(slots)), sum(mix)
+        # a row lies in one cache line, and `take` is twice as fast as an index of two arrays
+        rows = self.popularity.take(slots, 0)
         for window, weight in enumerate(mix):
             if weight:
-                column = self.popularity[slots, window] / self.maxima[window]
+                column = rows[:, window] / self.maxima[window]
                 shares += column * (weight / total)
         return shares
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import open_addressing
+from models.lookup import among, last_places
 from models.release import content
 from models.vocabulary import Categories, Groups
 from schemas.identity import category_hash, group_hash, item_hash
 from schemas.items import Item
-from serving.decide.lookup import among, last_places
 from serving.world import neighbours
 from serving.world.catalogue import ItemTable
 from serving.world.neighbours import Lists, NeighbourLists, Neighbours
