@@ -109,6 +109,9 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric("serving", "freshet_candidates_total", "counter", "Candidates brought.", ("source",)),
     Metric("serving", "freshet_rule_removed_total", "counter", "Candidates that a rule removed.", ("why",)),
     Metric("serving", "freshet_rule_kept_total", "counter", "Candidates that every rule kept."),
+    Metric("serving", "freshet_python_entries", "gauge",
+           "Parts of a decision that Python computes, since the kernel has no entry for them; decision: all,"
+           " without a kernel; ranker: releases whose ranker ONNX Runtime runs.", ("kind",)),
     Metric("serving", "freshet_clock_skew_seconds", "gauge",
            "By how much this process's clock is ahead of Redis's; NaN: Redis is silent."),
     Metric("serving", "freshet_shown_total", "counter", "Items shown.", ("placement",)),

@@ -6,6 +6,7 @@ from functools import partial
 
 from serving.context import Serving
 from serving.health import health
+from serving.read.in_python import in_python
 
 
 def refresh_before_scrapes(serving: Serving) -> None:
@@ -30,5 +31,7 @@ def refresh(serving: Serving) -> None:
     metrics.set("freshet_items", serving.catalogue.count)
     metrics.set("freshet_tables_version", serving.tables.meta.version)
     metrics.process_metrics.only("freshet_release_info", serving.ranking_release)
+    for kind, names in in_python(serving).items():
+        metrics.set("freshet_python_entries", len(names), kind=kind)
     for name, is_ready in health(serving).components.items():
         metrics.set("freshet_ready", is_ready, part=name)

@@ -86,6 +86,9 @@ def _show(report: dict[str, Any]) -> None:
         out.print(f"{currency}: {it['amount']:,} minor units of {it['purchases']:,} purchases")
     for reason, n in ((report["serving"] or {}).get("not_counted") or {}).items():
         out.print(f"not counted: {n:,} records ({reason})")
+    for kind, names in ((report["serving"] or {}).get("in_python") or {}).items():
+        for name in names:
+            out.print(f"in Python: {kind} ({name})")
     for kind in ("fails", "degraded"):
         for it in (report["serving"] or {}).get(kind, ()):
             out.print(f"{kind.upper()}: {it['part']} ({it['code']}): {it['detail']}")

@@ -20,6 +20,7 @@ from serving.http.guard import guarded_router, needs
 from serving.http.openapi import answers
 from serving.read import query
 from serving.read.answer import lag, position
+from serving.read.in_python import in_python
 from serving.state.background import Fault
 
 router: Final = guarded_router()
@@ -59,7 +60,9 @@ class Status(msgspec.Struct, kw_only=True):
     records were accepted and are not counted (`duplicate`: an action that came before;
     `patch_of_unknown_item`: a patch that found no item and creates none), as of the last seconds; null where
     the store has not answered yet. `money`: by currency (ISO 4217), as of the tables. `events_topic`: the id
-    of the topic `events` in Kafka, "" while that is not known: another id is another log."""
+    of the topic `events` in Kafka, "" while that is not known: another id is another log. `in_python`: what
+    the compiled decision leaves to Python: `decision`, where there is no kernel, and why; a `source`, `rule`
+    or `column` by its name; a `ranker` by its release, and why."""
 
     release: str
     index: str
@@ -78,6 +81,7 @@ class Status(msgspec.Struct, kw_only=True):
     fails: tuple[Fault, ...]
     degraded: tuple[Fault, ...]
     clock_skew_s: float | None
+    in_python: dict[str, list[str]]
     not_counted: dict[str, int] | None
     stands: list[FlowPosition] | None
 
@@ -106,6 +110,7 @@ async def gather(serving: Serving) -> Status:
         fails=found.fails,
         degraded=found.degraded,
         clock_skew_s=serving.clock_check.skew,
+        in_python=in_python(serving),
         not_counted=await serving.tallies.get(),
         stands=await _flow_positions(serving),
     )

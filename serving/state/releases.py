@@ -69,6 +69,11 @@ class Releases(Background):
         """The release that control names; the one before it until that one is loaded."""
         return self._loaded.get(self._current)
 
+    @property
+    def loaded(self) -> Mapping[str, LoadedRelease]:
+        """Those in process, by id."""
+        return self._loaded
+
     def get(self, release: str) -> LoadedRelease | None:
         """The release of this id, None where it is not loaded. The one before the current release where the
         current one is not loaded."""
