@@ -35,6 +35,7 @@ def test_each_extension_point_has_a_recipe() -> None:
         "add a feature",
         "add a candidate source",
         "add a rule",
+        "add a column",
         "add a dataflow",
         "add a route",
         "add a metric of experiments",

@@ -21,6 +21,7 @@ TESTS: Final = (
     "tests/unit/models/test_stored_rows.py",
     "tests/unit/serving/test_decision_middle.py",
     "tests/laws/test_best_partners_laws.py",
+    "tests/unit/serving/test_compiled.py",
     "tests/unit/serving/test_scan.py",
 )
 """Those that hold compiled functions against their definitions."""
