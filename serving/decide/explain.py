@@ -54,9 +54,9 @@ def reasons(case: Case, pool: Pool, scored: Scored, places: list[int]) -> list[R
     for candidate, kind in zip(chosen, largest, strict=True):
         slot = int(pool.slots[candidate])
         if kind == "covisit":
-            # `covisit_back` counts its own list, which names an entry of the interest
-            named = candidate in because
-            found.append(_watched(case, because[candidate]) if named else TASTE)
+            entry = because.get(candidate)
+            # the interest is in the candidate's own list (`covisit_back`), in no list of the interest
+            found.append(TASTE if entry is None else _watched(case, entry))
         elif kind == "content":
             found.append(_similar(case, case.world.items.vectors, slot))
         elif kind == "vector" and case.world.space is not None:
@@ -93,10 +93,12 @@ def _largest(case: Case, scored: Scored, places: list[int]) -> list[str]:
 
 
 def _because(pool: Pool, chosen: list[int]) -> dict[int, int]:
-    """Candidate -> the entry of the interest that added most to its co-visitation score.
+    """Candidate -> the entry of the interest that added most to its co-visitation score, where one did.
 
     An entry adds the score that its list of neighbours has for the candidate; of equal ones the newer wins.
     """
+    if "covisit" not in pool.retrieved:
+        return {}
     retrieved, numbers = pool.retrieved["covisit"], pool.numbers["covisit"]
     is_chosen = np.zeros(len(pool.slots), np.bool_)
     is_chosen[chosen] = True

@@ -93,9 +93,7 @@ def _bits(features: tuple[float, ...]) -> bytes:
     return np.array(features, np.float32).tobytes()
 
 
-def _same_contributions(
-    one: tuple[Contribution, ...], other: tuple[Contribution, ...]
-) -> bool:
+def _same_contributions(one: tuple[Contribution, ...], other: tuple[Contribution, ...]) -> bool:
     """The same features with the same values and effects, each list largest effect first; effects that are
     equal to the tolerance may change places."""
     largest = max((abs(it.effect) for it in (*one, *other)), default=0.0)

@@ -76,5 +76,7 @@ def filter_(rng: Random) -> Filter:
         types=some("film", "series", "other"),
         tags=some("t0", "t1", "t2", "t9"),
         owners=some("o0", "o1", "o2", "o9"),
-        published_within_days=float(rng.choice([1.5, 50.0, 36_500.0])) if rng.random() < 0.3 else None,
+        published_within_days=float(rng.choice([1.5, 50.0, 36_500.0]))
+        if rng.random() < 0.3
+        else None,
     )

@@ -129,7 +129,9 @@ def preferences(rng: Random, there: Goods) -> Preferences:
     )
 
 
-def _other_forms(rng: Random, found: dict[str, bytes | None], world: World) -> dict[str, bytes | None]:
+def _other_forms(
+    rng: Random, found: dict[str, bytes | None], world: World
+) -> dict[str, bytes | None]:
     """Some of the values as an earlier version, or another release, would have stored them."""
     others: dict[str, bytes | None] = {}
     row, shown = found["row"], found["impressions"]

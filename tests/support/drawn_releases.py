@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
+from functools import cache
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
 from models.release import artefact, content
-from models.release.release import Release, Scores, Vectors
-from models.release.write import save
+from models.release.release import Release, Scores, Space, Vectors
 from schemas.identity import item_hash
-from schemas.releases import ENCODER, HASHES, VECTORS
 from schemas.state.counting import Counting, Mix
 from serving.decide.columns import ALL_COLUMNS
-from tests.support import releases
 
 Random = np.random.Generator
 Kind = Literal["", "unranked", "trees", "network", "steps", "invalid"]
@@ -28,31 +23,24 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 SEEDS: Final = 6
 """Releases of each kind."""
 ITEMS: Final = 400
-_DAY: Final = "2026-11-24"
 _VALUES: Final = (0.0, 0.0, 1.0, 0.25, 0.5, 0.1, 0.05, 0.693147, 2.0, 4.0, -0.2, 1e-3)
 """Of thresholds: what columns often have, and what lies between."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def release(kind: Kind, seed: int) -> Release | None:
-    """The release of this kind and seed, read from disk as serving reads it; None where `kind` is ""."""
+    """The release of this kind and seed, as serving has it once it is loaded; None where `kind` is ""."""
     if not kind:
         return None
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     features = _features(rng)
-    graph = {"trees": trees, "network": network}.get(kind)
-    with tempfile.TemporaryDirectory() as folder:
-        name = f"{_DAY}.{1 + seed * len(KINDS) + KINDS.index(kind)}"
-        made = releases.manifest(
-            name, features=features, coarse=_coarse(rng), counting=_counting(rng)
-        )
-        arrays = _space(rng)
-        made.space.items = len(arrays[HASHES])
-        save(Path(folder), made, arrays, graph(rng, len(features)) if graph else None)
-        read = artefact.load(Path(folder) / name)
+    made = Release(f"{kind}{seed}", features, _coarse(rng), _space(rng), counting=_counting(rng))
+    if kind in ("trees", "network"):
+        graph = trees if kind == "trees" else network
+        return artefact.with_ranker(made, graph(rng, len(features)))
     if kind in ("steps", "invalid"):
-        read = replace(read, rank=_steps(rng, len(features), kind == "invalid"))
-    return read
+        return replace(made, rank=_steps(rng, len(features), kind == "invalid"))
+    return made
 
 
 def _features(rng: Random) -> tuple[str, ...]:
@@ -78,20 +66,15 @@ def _counting(rng: Random) -> Counting:
     return Counting(fade=fade, window=window, strangers=strangers)
 
 
-def _space(rng: Random) -> dict[str, Any]:
+def _space(rng: Random) -> Space:
     """Vectors of most of the items i0, i1, ... and of some that no catalogue has; zeros among them."""
     names = [f"i{n}" for n in range(ITEMS) if rng.random() < 0.7] + [f"m{n}" for n in range(5)]
     hashes = np.sort(np.array([item_hash(name) for name in names], np.uint64))
     vectors = content.rows_on_grid(rng.normal(size=(len(hashes), content.DIM)))
     vectors[rng.random(len(vectors)) < 0.03] = 0
-    alike = rng.random(len(vectors)) < 0.1
-    vectors[alike] = vectors[0]  # so that cosines are equal
+    vectors[rng.random(len(vectors)) < 0.1] = vectors[0]  # so that cosines are equal
     matrix = rng.normal(size=(content.DIM, content.DIM)) / 8
-    return {
-        HASHES: hashes,
-        VECTORS: (vectors * content.GRID).astype(np.int16),
-        ENCODER: matrix.astype(np.float32),
-    }
+    return Space(hashes, vectors, artefact.encoder(matrix.astype(np.float32)))
 
 
 def _steps(rng: Random, width: int, invalid: bool) -> Callable[[Vectors], Scores]:

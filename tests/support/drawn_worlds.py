@@ -209,7 +209,9 @@ def released(world: World, kind: Kind, seed: int) -> World:
 def weights(rng: Random) -> dict[str, float]:
     """Weights of some sources and columns: also 0, negative and huge ones."""
     some = rng.choice(WEIGHABLE, int(rng.integers(1, 9)), replace=False)
-    values = rng.choice([1.0, 0.3, 0.015, 0.0, -0.2, 1e6], len(some), p=[0.3, 0.3, 0.2, 0.1, 0.09, 0.01])
+    values = rng.choice(
+        [1.0, 0.3, 0.015, 0.0, -0.2, 1e6], len(some), p=[0.3, 0.3, 0.2, 0.1, 0.09, 0.01]
+    )
     found = {str(name): float(value) for name, value in zip(some, values, strict=True)}
     if rng.random() < 0.6:
         found |= {"covisit": 1.0, "content": 0.2}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ from schemas.state.vectors import Vector
 from serving.decide.arrange import HEAD_SLOTS, cap
 from serving.decide.case import Ask, Case, World
 from serving.decide.decide import decide
-from serving.decide.explain import REASONS
+from serving.decide.explain import REASONS, TASTE
 from serving.decide.person import EMPTY_PERSON, Person
 from serving.decide.pool import MAX_SCORED, Pool, Retrieved
 from serving.decide.rank import feature_rows
@@ -706,3 +707,15 @@ def test_an_item_that_cannot_be_shown_takes_no_place() -> None:
     w = world(items, recipe=recipe)
     arms(w, "home", {f"here{n}": 1 for n in range(499)})
     assert ids(decide(EMPTY_PERSON, w, Ask(now=NOW, count=3, placement="home")))[-1] == "here499"
+
+
+def test_an_item_in_whose_own_list_the_interest_is_has_a_reason() -> None:
+    items = catalogue(30, 3, 5)
+    lists = neighbours(items, 4, 5)
+    own = lists.pop(item_hash("i1"))  # no list of the interest brings an item: some lists have i1
+    assert own
+    recipe = Recipe(weights={"covisit_back": 1.0}, ranker=False)
+    for weights in ({"covisit_back": 1.0}, {"covisit_back": 1.0, "covisit": 1.0}):
+        w = world(items, lists, {}, msgspec.structs.replace(recipe, weights=weights))
+        decision = decide(person([("i1", CODE["view"])]), w, Ask(now=NOW, count=5))
+        assert {it.reason for it in decision.items if it.score > 0} == {TASTE}
