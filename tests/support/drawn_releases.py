@@ -84,7 +84,8 @@ def _steps(rng: Random, width: int, invalid: bool) -> Callable[[Vectors], Scores
         outputs = np.round((rows.astype(np.float64) * weights).sum(axis=1) * 4) / 4
         if invalid and len(outputs):
             outputs[np.argmax(outputs)] = np.inf
-        return outputs.astype(np.float32)
+        scores: Scores = outputs.astype(np.float32)
+        return scores
 
     return rank
 
@@ -104,8 +105,8 @@ def trees(rng: Random, width: int) -> bytes:
         domain="ai.onnx.ml",
         n_targets=1,
         post_transform="NONE",
-        **nodes,
-        **leaves,
+        **nodes,  # type: ignore[arg-type]  # onnx declares one type for all of them
+        **leaves,  # type: ignore[arg-type]
     )
     start = (rng.normal(size=(width, 1)) * (rng.random() < 0.5)).astype(np.float32)
     return _graph(

@@ -1,4 +1,4 @@
-"""Random worlds: a catalogue with everything that an item may have, tables of all kinds, releases, recipes."""
+"""Random worlds: a catalogue with all that an item may have, tables of all kinds, releases, recipes."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def world(shape: Shape, order: int = 0) -> World:
     versions = [published(rng, names(shape), 1), published(rng, names(shape)[::3], 2)]
     gone = [name for name in names(shape) if rng.random() < 0.06]
     if order:
-        np.random.default_rng(order).shuffle(items)  # type: ignore[arg-type]  # a list, in place
+        np.random.default_rng(order).shuffle(items)  # a list, in place
     made = offline.world(items, exact=shape.exact)
     for version in versions:
         made.tables.apply(version)

@@ -27,11 +27,11 @@ from schemas.state.vectors import Vector
 from serving.decide.arrange import HEAD_SLOTS, cap
 from serving.decide.case import Ask, Case, World
 from serving.decide.decide import decide
-from serving.decide.explain import REASONS, TASTE
+from serving.decide.explain import REASONS
 from serving.decide.person import EMPTY_PERSON, Person
 from serving.decide.pool import MAX_SCORED, Pool, Retrieved
 from serving.decide.rank import feature_rows
-from serving.decide.results import MIN_SIMILAR_COSINE, Decision
+from serving.decide.results import MIN_SIMILAR_COSINE, TASTE, Decision
 from serving.decide.sources import retrieve, shortlist
 from serving.read import cursor
 from tests.support.worlds import (
