@@ -52,6 +52,7 @@ def test_three_lines_of_an_order_count_and_the_order_again_is_said(
 ) -> None:
     assert folded["not_counted"] == {"duplicate": 3}
     assert abs(folded["clock_skew_s"]) < 5
+    assert folded["in_python"].keys() == {"decision", "source", "rule", "column", "ranker"}
     kim = held(settings)
     assert (kim["counts"], kim["duplicates"]) == ({"purchase": 3}, 3)
 

@@ -1,5 +1,5 @@
-"""The compiled decision against its definition, with any of its entries taken away from C; what is
-prepared for a world follows that world, and goes with it."""
+"""The compiled decision against its definition, with any of its entries taken away from C; and its memory:
+what is prepared for a world follows that world, and goes with it."""
 
 from __future__ import annotations
 
