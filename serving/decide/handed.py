@@ -88,8 +88,7 @@ class Handed:
 
     def _find(self, which: int, index: VectorIndex, query: Any) -> None:
         d = self.d
-        vector = np.frombuffer(self._ffi.buffer(query), np.float32).copy()
-        found = index.search(vector, d.search_k)
+        found = index.search_bytes(self._ffi.buffer(query)[:], d.search_k)
         d.found_slots[which] = self._held("int32_t[]", found.slots)
         d.found_similarity[which] = self._held("float[]", found.similarity)
         d.n_found[which] = len(found.slots)

@@ -53,9 +53,10 @@ class Workspace:
         # what is never written takes no memory
         self._block = np.empty(size + ALIGNMENT, np.uint8)
         self._lib.decision_room(self.d, self._aligned(self._block), self._entries, self._places)
-        d = self.d
-        self.items, self.counts = d.out_items, d.out_counts
-        self.scores, self.rows, self.values = d.out_score, d.out_rows, d.out_values
+        d, n, buffer, lib = self.d, self._places, self._ffi.buffer, self._lib
+        self.items = buffer(d.out_items, 4 * lib.SHOWN_NUMBERS * n)
+        self.scores = buffer(d.out_score, 4 * n)
+        self.rows = buffer(d.out_rows, 4 * lib.MAX_COLUMNS * n)
 
     def make_room_for(self, places: int) -> None:
         """Room for so many candidates that are scored."""

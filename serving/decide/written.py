@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import repeat
+from struct import Struct
 from typing import Final
 
 from models.kernels.loading import kernel
 from serving.decide.arrange import CATEGORY_CAP, FRESH, OWNER_CAP
 from serving.decide.case import Ask, World
 from serving.decide.entries import Plan
+from serving.decide.prepared import Prepared
 from serving.decide.results import (
     BEYOND,
     EXPLORED,
@@ -25,9 +28,15 @@ from serving.decide.results import (
     Shown,
 )
 from serving.decide.workspace import Workspace
+from serving.world.catalogue import ItemTable
 
 _STAGES: Final = ("retrieve", "eligible", "score", "rank", "arrange")
 """Those whose time C takes; what is left is `explain`, and of Python."""
+MAX_REASONS: Final = 4096
+"""Reasons that are kept of one recipe, release and placement: then all are made anew."""
+_POPULAR_NOW: Final = Reason("popular", "Popular now")
+_new = tuple.__new__
+_SCORE: Final = Struct("=f")
 _FALLBACKS: Final = (None, "popular", "content", "no_model")
 _RULES: Final = (CATEGORY_CAP, OWNER_CAP, FRESH, SEEN)
 _RELAXED: Final = tuple(
@@ -38,6 +47,9 @@ if kernel is not None:
     _COUNTS: int = _lib.COUNTS
     _SHOWN: int = _lib.SHOWN_NUMBERS
     _STAGES_AT: int = _lib.COUNT_STAGES
+    _ITEM: Final = Struct(f"={_SHOWN}i")
+    _ROWS: Final = tuple([Struct(f"={width}f") for width in range(_lib.MAX_COLUMNS + 1)])
+    """By its width, a row for the ranker."""
     _WATCHED, _CATEGORY, _POPULAR = _lib.SAYS_WATCHED, _lib.SAYS_CATEGORY, _lib.SAYS_POPULAR
     _FIXED: dict[int, Reason | None] = {
         _lib.SAYS_NOTHING: None,
@@ -50,11 +62,17 @@ if kernel is not None:
 
 
 def decision(
-    work: Workspace, plan: Plan, world: World, ask: Ask, explain: Explain, on_stage: OnStage
+    work: Workspace,
+    prepared: Prepared,
+    world: World,
+    ask: Ask,
+    explain: Explain,
+    on_stage: OnStage,
 ) -> Decision:
     """The decision that C has written into the workspace."""
+    plan = prepared.plan
     sources, rules = len(plan.sources), len(plan.rules)
-    counts = _unpack(work.counts, _COUNTS + sources + rules)
+    counts = _unpack(work.d.out_counts, _COUNTS + sources + rules)
     (
         n, fallback, relaxed, exhausted, kept, scored, passed_over, by_category, by_owner, drawn,
         explored, ran,
@@ -65,7 +83,7 @@ def decision(
         removed[VARIANT] = removed.get(VARIANT, 0) + passed_over
     removed[BEYOND] = kept - scored
     removed[CATEGORY_CAP], removed[OWNER_CAP] = by_category, by_owner
-    shown = _shown(work, plan, world, ask, n, len(plan.features) if ran else 0) if n else []
+    shown = _shown(work, prepared, world, ask, n, len(plan.features) if ran else 0) if n else []
     if explain == "full":
         shown = _in_full(work, plan, world, shown, bool(ran))
     if drawn:
@@ -84,32 +102,48 @@ def decision(
     )
 
 
-def _shown(work: Workspace, plan: Plan, world: World, ask: Ask, n: int, width: int) -> list[Shown]:
-    items, names = world.items, work.provenance.setdefault(plan.sources, {})
+def _shown(
+    work: Workspace, prepared: Prepared, world: World, ask: Ask, n: int, width: int
+) -> list[Shown]:
+    items, sources = world.items, prepared.plan.sources
+    names, reasons = work.provenance.setdefault(sources, {}), prepared.reasons
     ids, categories, groups = items.ids, items.categories.texts, items.groups.texts
-    numbers, scores = iter(_unpack(work.items, _SHOWN * n)), _unpack(work.scores, n)
-    rows = _unpack(work.rows, n * width) if width else ()
-    shown, at = [], 0
-    for (slot, says, because, bits, swapped, _, category, group), score in zip(
-        zip(*[numbers] * _SHOWN, strict=True), scores, strict=True
+    rows = _ROWS[width].iter_unpack(work.rows[: 4 * n * width]) if width else repeat((), n)
+    shown = []
+    for (slot, says, because, bits, swapped, _, category, group), (score,), row in zip(
+        _ITEM.iter_unpack(work.items[: _ITEM.size * n]),
+        _SCORE.iter_unpack(work.scores[: 4 * n]),
+        rows,
+        strict=True,
     ):
+        if says in _FIXED:
+            reason = _FIXED[says]
+        elif says == _POPULAR:
+            reason = _popular(ask.category)
+        else:
+            key = says, because or category
+            reason = reasons.get(key) or _remembered(reasons, key, items)
         shown.append(
-            Shown(
-                slot,
-                ids[slot],
-                score,
-                categories[category],
-                _FIXED[says] if says in _FIXED else _reason(world, ask, says, because, category),
-                names.get(bits) or _named(names, plan.sources, bits),
-                (),
-                False,
-                1.0,
-                tuple(rows[at : at + width]),
-                groups[group],
-                bool(swapped),
+            # the constructor of a NamedTuple takes thrice as long
+            _new(
+                Shown,
+                (
+                    slot,
+                    ids[slot],
+                    score,
+                    categories[category],
+                    reason,
+                    names.get(bits) or _named(names, sources, bits),
+                    (),
+                    False,
+                    1.0,
+                    row,
+                    groups[group],
+                    swapped != 0,
+                    (),
+                ),
             )
         )
-        at += width
     return shown
 
 
@@ -121,15 +155,25 @@ def _named(
     return found
 
 
-def _reason(world: World, ask: Ask, says: int, because: int, category: int) -> Reason:
-    items = world.items
-    if says == _POPULAR:
-        name = ask.category
-        return Reason("popular", f"Popular in {name}" if name else "Popular now")
+def _popular(category: str | None) -> Reason:
+    return Reason("popular", f"Popular in {category}") if category else _POPULAR_NOW
+
+
+def _remembered(
+    reasons: dict[tuple[int, int], Reason], key: tuple[int, int], items: ItemTable
+) -> Reason:
+    """The reason that says so of an item or a category; it is kept for the next one."""
+    if len(reasons) >= MAX_REASONS:
+        reasons.clear()
+    reason = reasons[key] = _reason(items, *key)
+    return reason
+
+
+def _reason(items: ItemTable, says: int, of: int) -> Reason:
     if says == _CATEGORY:
-        return Reason("category", f"More {items.categories.texts[category]} for you")
-    item_id = items.ids[because]
-    title = items.titles[because] or item_id
+        return Reason("category", f"More {items.categories.texts[of]} for you")
+    item_id = items.ids[of]
+    title = items.titles[of] or item_id
     if says == _WATCHED:
         return Reason("because_you_watched", f"Because you watched {title}", (item_id,))
     return Reason("similar_to", f"Similar to {title}", (item_id,))
@@ -140,9 +184,9 @@ def _in_full(
 ) -> list[Shown]:
     """The items with what explain=full adds: contributions and the variants that are not shown."""
     d, n, weighted = work.d, len(shown), plan.weighted
-    values = _unpack(work.values, n * len(weighted)) if weighted and n else []
+    values = _unpack(d.out_values, n * len(weighted)) if weighted and n else []
     has_values = [bool(d.has_values[at]) for at in range(len(weighted))]
-    numbers = _unpack(work.items, _SHOWN * n)[_lib.SHOWN_NUMBER :: _SHOWN] if n else []
+    numbers = _unpack(d.out_items, _SHOWN * n)[_lib.SHOWN_NUMBER :: _SHOWN] if n else []
     passed_over: dict[int, list[str]] = {}
     if d.has_chosen:
         for number in _unpack(d.passed_over, d.n_passed_over) if d.n_passed_over else []:

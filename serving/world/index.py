@@ -95,16 +95,22 @@ class VectorIndex:
     def search(self, query: content.Vector, k: int) -> SearchResult:
         """At most `k` items, 1 to `MAX_FOUND`, with a positive cosine to `query`. Errors: ValueError for
         another `k`."""
+        return self.search_bytes(query.tobytes(), k)
+
+    def search_bytes(self, query: bytes, k: int) -> SearchResult:
+        """As `search`; `query`: the float32 numbers of the vector."""
+        found = self._cache.get((query, k))
+        return self._searched(query, k) if found is None else found
+
+    def _searched(self, query: bytes, k: int) -> SearchResult:
         if not 1 <= k <= MAX_FOUND:
             raise ValueError(f"a search finds 1 to {MAX_FOUND} items")
-        if not len(self._index) or not query.any():
+        vector = np.frombuffer(query, np.float32)
+        if not len(self._index) or not vector.any():
             return NOTHING_FOUND
-        key = (query.tobytes(), k)
-        found = self._cache.get(key)
-        if found is None:
-            found = self._cache[key] = self._search(query, k)
-            if len(self._cache) > MAX_CACHED_SEARCHES:
-                self._cache.popitem(last=False)
+        found = self._cache[query, k] = self._search(vector, k)
+        if len(self._cache) > MAX_CACHED_SEARCHES:
+            self._cache.popitem(last=False)
         return found
 
     def _search(self, query: content.Vector, k: int) -> SearchResult:
