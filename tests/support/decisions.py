@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from math import isclose
 from typing import Final, NamedTuple
 
@@ -111,4 +112,4 @@ def _same_contributions(one: tuple[Contribution, ...], other: tuple[Contribution
 
 
 def _pairs(found: tuple[Contribution, ...]) -> Iterator[tuple[Contribution, Contribution]]:
-    yield from zip(found, found[1:], strict=False)
+    yield from pairwise(found)
