@@ -145,8 +145,8 @@ static void draw(decision *d, limits caps) {
     full f = full_before(d, caps, n);
     double fewest = INFINITY;
     for (int32_t place = 0; place < d->k; place++) {
-        if (!fits(d, &f, place)) continue;
         double often = served(d, place);
+        if (often > fewest || !fits(d, &f, place)) continue;
         if (often < fewest) fewest = often, n_least = 0;
         n_least += often == fewest;
     }
@@ -167,7 +167,7 @@ static void draw(decision *d, limits caps) {
     int32_t choice = greedy;
     if (d->explored)
         for (int32_t place = 0; place < d->k; place++)
-            if (fits(d, &f, place) && served(d, place) == fewest && !pick--) {
+            if (served(d, place) == fewest && fits(d, &f, place) && !pick--) {
                 choice = place;
                 break;
             }

@@ -47,7 +47,7 @@ def decide(
             while need:
                 handed.answer(need)
                 need = _run(work.d)
-        return decision(work, prepared, world, ask, explain, on_stage)
+        return decision(work, prepared.plan, prepared.reasons, world, ask, explain, on_stage)
     finally:
         give_back(work)
 

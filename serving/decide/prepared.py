@@ -14,7 +14,7 @@ from schemas.state.tables import Meta
 from serving.decide.case import MINUTE_MS, Ask, Case, World
 from serving.decide.entries import Entries, Plan
 from serving.decide.person import EMPTY_PERSON
-from serving.decide.results import Reason
+from serving.decide.results import Reasons
 from serving.world.catalogue import ItemTable
 from serving.world.tables import Tables
 
@@ -59,8 +59,8 @@ class Prepared:
         self._pointers: dict[Any, Any] = {}
         """All that the structs point to: an array lives as long as its pointer."""
         self._ranks: dict[int, tuple[Any, Any]] = {}
-        self.reasons: dict[tuple[int, int], Reason] = {}
-        """What it says, and of which slot or category -> the reason of items, as they are called now."""
+        self.reasons: Reasons = {}
+        """Those that name an item or a category as it is called now."""
         self._revision, self._size, self._items_layout, self._tables_layout = -1, -1, -1, -1
         self._meta: Meta | None = None
         self._minute = -1

@@ -62,6 +62,8 @@ class Reason(NamedTuple):
     item_ids: tuple[str, ...] = ()
 
 
+Reasons = dict[tuple[int, int], Reason]
+"""What a reason says, by its code in C, and the slot or category that it says it of -> the reason."""
 NEW: Final = Reason("new", "New here")
 LISTED: Final = Reason("catalogue", "From the catalogue")
 """Of an item that nothing else speaks for, and that is not new."""

@@ -10,7 +10,6 @@ from models.kernels.loading import kernel
 from serving.decide.arrange import CATEGORY_CAP, FRESH, OWNER_CAP
 from serving.decide.case import Ask, World
 from serving.decide.entries import Plan
-from serving.decide.prepared import Prepared
 from serving.decide.results import (
     BEYOND,
     EXPLORED,
@@ -25,6 +24,7 @@ from serving.decide.results import (
     Explain,
     OnStage,
     Reason,
+    Reasons,
     Shown,
 )
 from serving.decide.workspace import Workspace
@@ -63,14 +63,14 @@ if kernel is not None:
 
 def decision(
     work: Workspace,
-    prepared: Prepared,
+    plan: Plan,
+    known: Reasons,
     world: World,
     ask: Ask,
     explain: Explain,
     on_stage: OnStage,
 ) -> Decision:
-    """The decision that C has written into the workspace."""
-    plan = prepared.plan
+    """The decision that C has written into the workspace; `known`: reasons of items as they are now."""
     sources, rules = len(plan.sources), len(plan.rules)
     counts = _unpack(work.d.out_counts, _COUNTS + sources + rules)
     (
@@ -83,7 +83,7 @@ def decision(
         removed[VARIANT] = removed.get(VARIANT, 0) + passed_over
     removed[BEYOND] = kept - scored
     removed[CATEGORY_CAP], removed[OWNER_CAP] = by_category, by_owner
-    shown = _shown(work, prepared, world, ask, n, len(plan.features) if ran else 0) if n else []
+    shown = _shown(work, plan, known, world, ask, n, len(plan.features) if ran else 0) if n else []
     if explain == "full":
         shown = _in_full(work, plan, world, shown, bool(ran))
     if drawn:
@@ -103,10 +103,10 @@ def decision(
 
 
 def _shown(
-    work: Workspace, prepared: Prepared, world: World, ask: Ask, n: int, width: int
+    work: Workspace, plan: Plan, known: Reasons, world: World, ask: Ask, n: int, width: int
 ) -> list[Shown]:
-    items, sources = world.items, prepared.plan.sources
-    names, reasons = work.provenance.setdefault(sources, {}), prepared.reasons
+    items, sources = world.items, plan.sources
+    names = work.provenance.setdefault(sources, {})
     ids, categories, groups = items.ids, items.categories.texts, items.groups.texts
     rows = _ROWS[width].iter_unpack(work.rows[: 4 * n * width]) if width else repeat((), n)
     shown = []
@@ -122,7 +122,7 @@ def _shown(
             reason = _popular(ask.category)
         else:
             key = says, because or category
-            reason = reasons.get(key) or _remembered(reasons, key, items)
+            reason = known.get(key) or _remembered(known, key, items)
         shown.append(
             # the constructor of a NamedTuple takes thrice as long
             _new(
@@ -159,9 +159,7 @@ def _popular(category: str | None) -> Reason:
     return Reason("popular", f"Popular in {category}") if category else _POPULAR_NOW
 
 
-def _remembered(
-    reasons: dict[tuple[int, int], Reason], key: tuple[int, int], items: ItemTable
-) -> Reason:
+def _remembered(reasons: Reasons, key: tuple[int, int], items: ItemTable) -> Reason:
     """The reason that says so of an item or a category; it is kept for the next one."""
     if len(reasons) >= MAX_REASONS:
         reasons.clear()
