@@ -70,9 +70,9 @@ def assert_same(one: Decision, other: Decision) -> None:
             assert (name, getattr(one, name)) == (name, getattr(other, name))
     for name in ("sources", "removed"):
         assert (name, dict(getattr(one, name))) == (name, dict(getattr(other, name)))
-    for left_hand, right_hand in zip(one.items, other.items, strict=True):
-        differing = list(_differences(left_hand, right_hand))
-        assert not differing, (left_hand.item_id, differing)
+    for mine, theirs in zip(one.items, other.items, strict=True):
+        differing = list(_differences(mine, theirs))
+        assert not differing, (mine.item_id, differing)
 
 
 def _differences(one: Shown, other: Shown) -> Iterator[tuple[str, object, object]]:

@@ -21,7 +21,7 @@ from tests.laws.world import Memory, action, fold_log, log_of, person, served
 from tests.support.worlds import DAY_MS, NOW
 
 Random = np.random.Generator
-NOBODY_STORED: Final[Blobs] = [None] * len(STORED_FIELDS)
+NOTHING_STORED: Final[Blobs] = [None] * len(STORED_FIELDS)
 MOST_ACTIONS: Final = 200
 _OLD_VERSION: Final = (2).to_bytes(2, "little")
 
@@ -50,7 +50,7 @@ def goods(world: World) -> Goods:
 def blobs(rng: Random, world: World) -> Blobs:
     """A person as the store has them, or as it has nobody."""
     if rng.random() < 0.1:
-        return list(NOBODY_STORED)
+        return list(NOTHING_STORED)
     there = goods(world)
     memory = folded(rng, there, world)
     key = (0, person(1))

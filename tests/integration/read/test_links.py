@@ -238,7 +238,13 @@ def test_a_log_out_ends_a_link_and_the_next_who_logs_in_takes_only_what_follows(
     assert site.decision(two, "link", device, "k7")[:2] == (True, None)
     for user, expected in ((one, items[:2]), (two, items[2:])):
         path = f"/v1/recommendations?user_id={user}"
-        site.shop.until(path, lambda body: not body["freshness"]["merge_pending"])
+        # not pending is also what a link says that is not folded yet
+        site.shop.until(
+            path,
+            lambda body: (
+                body["freshness"]["last_event_at"] and not body["freshness"]["merge_pending"]
+            ),
+        )
         assert [it["item_id"] for it in site.held(user)["recent"]] == expected[::-1]
     assert site.held(device, anonymous=True)["linked_to"] == site.held(two)["pseudonym"]
 
