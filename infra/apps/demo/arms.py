@@ -44,7 +44,7 @@ class Read(NamedTuple):
 
 class Arms(NamedTuple):
     """For each read, in order, the items that each arm shows. `eligible`: the number of items that the person
-    could have been shown, for the random arm."""
+    could have been shown, for the random arm. `by_numpy`: `fresh`, where Python decides and not the kernel."""
 
     fresh: list[Ids]
     untrained: list[Ids]
@@ -52,6 +52,7 @@ class Arms(NamedTuple):
     frozen: list[Ids]
     late_60s: list[Ids]
     eligible: list[int]
+    by_numpy: list[Ids]
 
 
 class Knowledge(NamedTuple):
@@ -88,15 +89,17 @@ def play(
     by_now = sorted(every, key=lambda n: reads[n].now)
     replayed = ReplayWorld(world, facts)
     fresh: dict[int, Ids] = {}
+    by_numpy: dict[int, Ids] = {}
     untrained: dict[int, Ids] = {}
     popular: dict[int, Ids] = {}
     for n in by_tables:
         person, now = people[n].fresh, reads[n].now
         replayed.advance(reads[n].tables)
         fresh[n] = replayed.show(person, now)
+        by_numpy[n] = replayed.show(person, now, by_numpy=True)
         untrained[n] = replayed.show(person, now, trained=False)
         popular[n] = replayed.show(EMPTY_PERSON._replace(seen=person.seen), now)
-        progress(3)
+        progress(4)
     replayed = ReplayWorld(world, facts)
     replayed.advance(split)
     frozen: dict[int, Ids] = {}
@@ -120,6 +123,7 @@ def play(
         frozen=in_order(frozen),
         late_60s=in_order(late),
         eligible=[unseen(world, it.fresh) for it in people],
+        by_numpy=in_order(by_numpy),
     )
 
 

@@ -50,7 +50,7 @@ def measure(
     times.append(time.monotonic())
     with reporter.work("read the log back"):
         log = history.read(settings)
-    with reporter.work("decide again in process", 5 * len(outcome.reads)) as progress:
+    with reporter.work("decide again in process", 6 * len(outcome.reads)) as progress:
         reads = knowledge(outcome.reads, settings, len(split))
         arms = play(log, reads, split, settings, progress, train.load_release(system, trained))
     times.append(time.monotonic())

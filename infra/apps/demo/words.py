@@ -13,6 +13,7 @@ from infra.apps.demo.report import Report
 from infra.apps.demo.schedule import Schedule
 from infra.apps.demo.train import Trained
 from infra.datasets.movielens import Rating
+from models.kernels.loading import kernel
 
 BEFORE_CROWD: Final = (
     "{count:,} simulated people, whose tastes the system does not know, use it for {seconds:g} s: half of"
@@ -75,8 +76,9 @@ def verdict(report: Report) -> str:
     times = [
         f"{hits['fresh'] / hits[arm]:.1f} times {arm}" for arm in ("popular", "frozen") if hits[arm]
     ]
+    ways = ", by kernel and by Python" if kernel is not None else ""
     same = (
-        f"all {report.targets:,} live answers are the same in process, id by id"
+        f"all {report.targets:,} live answers are the same in process{ways}, id by id"
         if report.in_process_equals_live
         else f"{report.in_process_differs} of {report.targets:,} live answers are different"
         " in process"

@@ -11,7 +11,7 @@ from infra.apps.replay.recipe import SLATE_SIZE
 from models.aggregates.tables import Tables as Sums
 from schemas.state.facts import Delta
 from serving.decide.case import Ask, World
-from serving.decide.decide import decide
+from serving.decide.decide import decide, decide_by_numpy
 from serving.decide.person import Person
 from serving.world.tables import Tables
 
@@ -48,10 +48,14 @@ class ReplayWorld:
         self._version += 1
         self.world.tables.apply(self._sums.publish(self._version, self.world.counting))
 
-    def show(self, person: Person, now: int, trained: bool = True) -> Ids:
-        """Item ids for `person` at `now` (ms). `trained` False: without the release."""
+    def show(
+        self, person: Person, now: int, trained: bool = True, *, by_numpy: bool = False
+    ) -> Ids:
+        """Item ids for `person` at `now` (ms). `trained` False: without the release; `by_numpy`: as Python
+        defines the decision."""
         world = self.world if trained else replace(self.world, release=None, space=None)
-        decision = decide(person, world, Ask(now=now, count=SLATE_SIZE), "none")
+        way = decide_by_numpy if by_numpy else decide
+        decision = way(person, world, Ask(now=now, count=SLATE_SIZE), "none")
         return tuple(item.item_id for item in decision.items)
 
 

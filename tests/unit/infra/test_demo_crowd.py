@@ -134,7 +134,7 @@ def test_the_report_says_what_the_api_said_and_what_is_true() -> None:
 def test_the_report_gains_what_others_read(tmp_path: Path) -> None:
     catalogue = Dataset((Film("f", "Film", ()),), (), "made up")
     report = demo_report.report(
-        ReplayOutcome(), Arms([], [], [], [], [], []), Schedule((), ()), catalogue, Counter()
+        ReplayOutcome(), Arms([], [], [], [], [], [], []), Schedule((), ()), catalogue, Counter()
     )
     crowd.add(report, Crowd(seen(), metrics(), True))
     path = tmp_path / "report.json"

@@ -54,7 +54,7 @@ def read(n: int, target: str, relaxed: bool = False) -> Scored:
     return Scored(ScheduledEvent(n, Rating("u", target, 4.0, n), True, False), slate, 10.0 + n)
 
 
-def made(fresh: Slates = LIVE) -> Report:
+def made(fresh: Slates = LIVE, by_numpy: Slates = LIVE) -> Report:
     outcome = ReplayOutcome(
         reads=[read(0, "f1"), read(1, "f39")],
         freshness_ms=[10.0, 20.0],
@@ -63,7 +63,8 @@ def made(fresh: Slates = LIVE) -> Report:
         seconds=0.5,
     )
     unchanging: list[Ids] = [("f9",), ("f9",)]
-    arms = Arms(list(fresh), unchanging, unchanging, unchanging, unchanging, eligible=[20, 40])
+    slates = (list(fresh), unchanging, unchanging, unchanging, unchanging)
+    arms = Arms(*slates, eligible=[20, 40], by_numpy=list(by_numpy))
     return demo_report.report(
         outcome,
         arms,
@@ -113,12 +114,15 @@ def test_the_same_ids_in_another_order_differ() -> None:
     assert report.in_process_differs == 1
     assert report.differences[0]["tables"] == "3.4"
     assert "1 of 2 live answers are different" in words.verdict(report)
+    report = made(by_numpy=swapped)
+    assert not report.in_process_equals_live
+    assert report.in_process_differs == 1
 
 
 def test_without_an_answer_nothing_is_equal() -> None:
     none = demo_report.report(
         ReplayOutcome(),
-        Arms([], [], [], [], [], []),
+        Arms([], [], [], [], [], [], []),
         Schedule((), ()),
         Dataset(ITEMS, (), ""),
         Counter(),
