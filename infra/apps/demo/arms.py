@@ -44,7 +44,7 @@ class Read(NamedTuple):
 
 class Arms(NamedTuple):
     """For each read, in order, the items that each arm shows. `eligible`: the number of items that the person
-    could have been shown, for the random arm. `by_numpy`: `fresh`, where Python decides and not the kernel."""
+    could have been shown, for the random arm. `by_numpy`: `fresh` where Python decides, not the kernel."""
 
     fresh: list[Ids]
     untrained: list[Ids]

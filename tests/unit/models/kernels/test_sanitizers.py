@@ -19,6 +19,8 @@ TESTS: Final = (
     "tests/unit/models/kernels",
     "tests/unit/models/test_act.py",
     "tests/unit/models/test_stored_rows.py",
+    "tests/laws/test_decision_laws.py",
+    "tests/unit/serving/test_decision_bytes.py",
     "tests/unit/serving/test_decision_middle.py",
     "tests/laws/test_best_partners_laws.py",
     "tests/unit/serving/test_compiled.py",
