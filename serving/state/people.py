@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
 from infra.store import redis_client
+from infra.store.lookups import Lookups
 from schemas.alphabet import Position, Pseudonym
 from schemas.keys import Keyspace
 from serving.decide.person import STORED_FIELDS, Blobs, Person, StoreDown, Unreadable, decode
@@ -57,6 +59,9 @@ class PersonReader:
         on_unreadable: UnreadableCallback = lambda *_: None,
     ) -> None:
         self._redis, self._generation, self._on_unreadable = redis, generation, on_unreadable
+        self._lookups = (
+            None if redis_client.is_cluster(redis) else Lookups(redis, STORE_TIMEOUT_SECONDS)
+        )
         self._fences = FenceWatch(self._mget, lambda: generation.keyspace, log_end)
         self._pending: list[_PendingRead] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,19 +115,40 @@ class PersonReader:
 
     def _send(self) -> None:
         pending, self._pending = self._pending, []
-        task = asyncio.get_running_loop().create_task(self._fetch(pending))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        loop = asyncio.get_running_loop()
+        if self._lookups is None:
+            task = loop.create_task(self._fetch(pending))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif loop.time() < self._down_until:
+            self._answer(pending, StoreDown("failed a moment ago"))
+        else:
+            keys = [key for keys, _ in pending for key in keys]
+            self._lookups.mget(keys, partial(self._looked_up, pending))
 
     async def _fetch(self, pending: list[_PendingRead]) -> None:
+        found: list[Any] | StoreDown
         try:
-            values = await self._mget([key for keys, _ in pending for key in keys])
+            found = await self._mget([key for keys, _ in pending for key in keys])
         except StoreDown as error:
+            found = error
+        self._answer(pending, found)
+
+    def _looked_up(self, pending: list[_PendingRead], found: list[Any] | Exception) -> None:
+        self._answer(pending, self._down(found) if isinstance(found, Exception) else found)
+
+    def _answer(self, pending: list[_PendingRead], found: list[Any] | StoreDown) -> None:
+        if isinstance(found, StoreDown):
             for _, done in pending:
-                self._finish(done, StoreDown(str(error)))
+                self._finish(done, StoreDown(str(found)))
             return
         for n, (_, done) in enumerate(pending):
-            self._finish(done, values[n * _KEYS_PER_PERSON : (n + 1) * _KEYS_PER_PERSON])
+            self._finish(done, found[n * _KEYS_PER_PERSON : (n + 1) * _KEYS_PER_PERSON])
+
+    def _down(self, error: Exception) -> StoreDown:
+        """The store rests after any error."""
+        self._down_until = asyncio.get_running_loop().time() + STORE_REST_SECONDS
+        return StoreDown(type(error).__name__)
 
     def _finish(self, done: ReadCallback, found: Blobs | StoreDown) -> None:
         self.waiting -= 1
@@ -140,8 +166,7 @@ class PersonReader:
             async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
                 return await redis_client.mget_async(self._redis, keys)
         except Exception as error:  # any error: no read may wait for ever
-            self._down_until = loop.time() + STORE_REST_SECONDS
-            raise StoreDown(type(error).__name__) from None
+            raise self._down(error) from None
 
 
 def stored_keys(person: Pseudonym, partition: int, keyspace: Keyspace) -> list[bytes]:
