@@ -50,7 +50,8 @@ def done() -> bool:
     """Whether .venv is complete and newer than what it is made of."""
     inputs = [LOCK, ROOT / "pyproject.toml", *ROOT.glob("setup.py")]
     # what the kernel is compiled of
-    inputs += [*ROOT.glob("models/**/*.[ch]"), *ROOT.glob("models/kernels/build.py")]
+    compiled = [it for folder in ("models", "serving") for it in ROOT.glob(f"{folder}/**/*.[ch]")]
+    inputs += [*compiled, *ROOT.glob("models/kernels/build.py")]
     if not (READY.exists() and PYTHON.exists()):
         return False
     return READY.stat().st_mtime_ns >= max(it.stat().st_mtime_ns for it in inputs)
