@@ -57,7 +57,7 @@ SOURCES: Final = (
 )
 """From the root of the repository."""
 FLAGS: Final = (
-    "-O2", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra",
+    "-O3", "-std=gnu11", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra",
     "-Wno-unused-parameter",
     "-ffp-contract=off",  # a * b + c is rounded twice, as numpy rounds it
     "-fno-strict-aliasing",  # rows are bytes that are read as numbers
