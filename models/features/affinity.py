@@ -34,7 +34,9 @@ def affinity(
         entries["category"][missing] = categories_of(entries["item"][missing])
     entries = entries[(entries["category"] != 0) & (entries["flags"] & BACK == 0)]
     time = entries["time"].astype(np.int64) * 1000 + entries["ms"]
-    weight = WEIGHT[entries["action"]] * np.exp2(-np.maximum(now - time, 0) / half_life)
+    # in float32: the last bit of a power depends on the library, and sums of both signs may cancel all others
+    decay = np.exp2(-np.maximum(now - time, 0) / half_life).astype(np.float32)
+    weight = WEIGHT[entries["action"]] * decay.astype(np.float64)
     categories, which = np.unique(entries["category"], return_inverse=True)
     sums = np.bincount(which, weight, minlength=len(categories)).astype(np.float64)
     return categories, sums

@@ -69,7 +69,7 @@ static int affinity_of(const decision *d, uint32_t *hashes, double *sums) {
             hashes[found] = hash;
             sums[found++] = 0;
         }
-        sums[j] += weight * exp2(-((double)(age > 0 ? age : 0) / (double)at->affinity_half_life));
+        sums[j] += weight * rounded(exp2(-((double)(age > 0 ? age : 0) / (double)at->affinity_half_life)));
     }
     return found;
 }

@@ -69,8 +69,8 @@ def test_edges_of_what_may_be_asked(of: Seeds) -> None:
     # more than there is
     assert same(setting, replace(setting.ask, count=len(names) + 100)) <= len(names)
     # nothing is left
-    nobody = Filter(types=("no such type",))
-    assert same(setting, replace(setting.ask, filter=nobody)) == 0
+    nothing = Filter(types=("no such type",))
+    assert same(setting, replace(setting.ask, filter=nothing)) == 0
     assert same(setting, replace(setting.ask, exclude=tuple(names))) == 0
     many = tuple([f"gone{n}" for n in range(10_000 - len(names))])
     assert same(setting, replace(setting.ask, exclude=(*names, *many))) == 0
