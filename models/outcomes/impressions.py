@@ -69,7 +69,7 @@ def read_by_numpy(blob: bytes | None) -> NDArray[np.void]:
             raise ValueError("these are too many impressions")
         return rows
     width = _WIDTHS.get(blob[0])
-    if width is None:
+    if width is None or len(blob) < 2:
         raise ValueError("these are no impressions")
     start = 2 + 4 * blob[1]
     rows_each = blob[start : start + blob[1]]

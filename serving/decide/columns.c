@@ -14,20 +14,25 @@
 
 /* ---- vectors ---- */
 
-BY_CPU static void cosines(const float *vectors, const int32_t *slots, const int32_t *numbers, int64_t n,
-                           const float *query, double *out) {
+static inline const float *row_at(const float *vectors, const int32_t *slots, const int32_t *numbers, int64_t i) {
+    return vectors + (int64_t)slots[numbers ? numbers[i] : i] * DIM;
+}
+
+/* exact in any order (models.release.content) */
+BY_CPU void column_cosines(const float *vectors, const int32_t *slots, const int32_t *numbers, int64_t n, const float *query,
+                           double *out) {
     for (int64_t i = 0; i < n; i++) {
-        const float *vector = vectors + (int64_t)slots[numbers[i]] * DIM;
+        const float *vector = row_at(vectors, slots, numbers, i);
         float lanes[16] = {0}, sum = 0;
         if (i + AHEAD < n) {
-            const float *later = vectors + (int64_t)slots[numbers[i + AHEAD]] * DIM;
+            const float *later = row_at(vectors, slots, numbers, i + AHEAD);
             for (int j = 0; j < DIM; j += 16) __builtin_prefetch(later + j);
         }
         for (int j = 0; j < DIM; j += 16)
             for (int lane = 0; lane < 16; lane++) lanes[lane] += vector[j + lane] * query[j + lane];
         for (int lane = 0; lane < 8; lane++) lanes[lane] += lanes[lane + 8];
         for (int lane = 0; lane < 4; lane++) lanes[lane] += lanes[lane + 4];
-        sum = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]); /* exact in any order (models.release.content) */
+        sum = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
         out[i] = (double)sum;
     }
 }
@@ -38,7 +43,7 @@ static void at_least_zero(double *values, int64_t n) {
 
 static int content(decision *d, const int32_t *numbers, int64_t n, double *out) {
     if (!d->n_interest) return 0;
-    cosines(d->items->vectors, d->slot, numbers, n, d->likeness, out);
+    column_cosines(d->items->vectors, d->slot, numbers, n, d->likeness, out);
     at_least_zero(out, n);
     return 1;
 }
@@ -46,21 +51,21 @@ static int content(decision *d, const int32_t *numbers, int64_t n, double *out) 
 static int content_last(decision *d, const int32_t *numbers, int64_t n, double *out) {
     const float *vectors = d->items->vectors;
     if (!d->n_interest) return 0;
-    cosines(vectors, d->slot, numbers, n, vectors + (int64_t)d->interest[0] * DIM, out);
+    column_cosines(vectors, d->slot, numbers, n, vectors + (int64_t)d->interest[0] * DIM, out);
     at_least_zero(out, n);
     return 1;
 }
 
 static int vector(decision *d, const int32_t *numbers, int64_t n, double *out) {
     if (!d->space || !d->space->vectors || !d->has_vector) return 0;
-    cosines(d->space->vectors, d->slot, numbers, n, d->vector, out);
+    column_cosines(d->space->vectors, d->slot, numbers, n, d->vector, out);
     return 1;
 }
 
 static int vector_last(decision *d, const int32_t *numbers, int64_t n, double *out) {
     if (!d->space || !d->space->vectors || !d->n_interest) return 0;
     const float *vectors = d->space->vectors;
-    cosines(vectors, d->slot, numbers, n, vectors + (int64_t)d->interest[0] * DIM, out);
+    column_cosines(vectors, d->slot, numbers, n, vectors + (int64_t)d->interest[0] * DIM, out);
     return 1;
 }
 

@@ -319,6 +319,9 @@ int rank_rows_of(decision *d, const int32_t *numbers, int64_t n, float *rows);
 int decision_column(const char *name);    /* columns.c: the code of a column */
 /* columns.c: the value of a column for n candidates; 0: None. `code` as decision_column gives it */
 int column_value(decision *d, int code, const int32_t *numbers, int64_t n, double *out);
+/* columns.c: cosines (n,) of the vectors at slots[numbers[i]], or at slots[i] where numbers is NULL, to `query` */
+void column_cosines(const float *vectors, const int32_t *slots, const int32_t *numbers, int64_t n, const float *query,
+                    double *out);
 void arrange_slate(decision *d);          /* arrange.c */
 int arrange_needs_more(decision *d);      /* 0, 1, or -NEEDS_COUNTS */
 void arrange_extended(decision *d);       /* of a slate in `places` that was filled: arrange.extended */
@@ -364,10 +367,5 @@ static inline uint32_t falls(float score) {
     int32_t bits;
     memcpy(&bits, &score, sizeof bits);
     return bits < 0 ? (uint32_t)bits : (uint32_t)~bits & 0x7FFFFFFF;
-}
-static inline float grid_dot(const float *a, const float *b) {   /* exact on the grid, in any order */
-    float sum = 0;
-    for (int i = 0; i < DIM; i++) sum += a[i] * b[i];
-    return sum;
 }
 #endif

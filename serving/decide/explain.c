@@ -18,16 +18,14 @@ static int largest(const decision *d, int64_t place) {
 
 /* Names the entry of the interest that adds most to the cosine, if it is similar to the item itself. */
 static int32_t similar(const decision *d, const float *vectors, int32_t slot) {
-    const float *own = vectors + (int64_t)slot * DIM;
+    double cosine[MAX_INTEREST], best = 0;
     int64_t entry = -1;
-    double best = 0;
-    float cosine = 0;
+    column_cosines(vectors, d->interest, NULL, d->n_interest, vectors + (int64_t)slot * DIM, cosine);
     for (int64_t i = 0; i < d->n_interest; i++) {
-        float each = grid_dot(vectors + (int64_t)d->interest[i] * DIM, own);
-        double adds = (double)each * d->interest_weight[i];
-        if (entry < 0 || adds > best) entry = i, best = adds, cosine = each;
+        double adds = cosine[i] * d->interest_weight[i];
+        if (entry < 0 || adds > best) entry = i, best = adds;
     }
-    return entry >= 0 && cosine >= d->plan->similar_cosine ? d->interest[entry] : 0;
+    return entry >= 0 && cosine[entry] >= (double)d->plan->similar_cosine ? d->interest[entry] : 0;
 }
 
 /* What Python reads of the i-th item. */

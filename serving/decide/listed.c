@@ -106,7 +106,11 @@ int column_covisit_back(decision *d, const int32_t *numbers, int64_t n, double *
         const int32_t *listed = t->slots + t->starts[owner];
         int32_t length = t->lengths[owner];
         double sum = 0;
-        if (i + AHEAD < n) __builtin_prefetch(t->slots + t->starts[d->slot[numbers[i + AHEAD]]]);
+        if (i + 2 * AHEAD < n) __builtin_prefetch(t->starts + d->slot[numbers[i + 2 * AHEAD]]);
+        if (i + AHEAD < n) {
+            int32_t later = d->slot[numbers[i + AHEAD]];
+            for (int32_t j = 0; j < t->lengths[later]; j += 16) __builtin_prefetch(t->slots + t->starts[later] + j);
+        }
         for (int32_t j = 0; j < length; j++) {
             if (!few_find(&interest, listed[j])) continue;
             /* the filter keeps one place of several: all are looked at */

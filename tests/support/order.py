@@ -11,6 +11,7 @@ APACHE: Final = "the contract on Apache Kafka"
 LONGEST: Final = (
     "tests/chaos/test_chaos.py",
     "tests/contract/test_three_nodes.py",
+    "tests/unit/models/kernels/test_sanitizers.py",
     "tests/system/test_train.py",
     "tests/system/test_rebuild.py",
     "tests/integration/edge/test_edge_spool.py",
