@@ -58,7 +58,8 @@ def test_a_release_is_learnt_served_followed_and_taken_back(system: System) -> N
         freshet("release", "activate", first, *where)
     serves(system, first)
     manifest = json.loads((system.settings.releases / first / "manifest.json").read_text())
-    assert sum(manifest["data"]["offsets"]) == len(some.ratings) == manifest["data"]["events"]
+    # a batch that was sent twice is in the log twice, and counted once
+    assert sum(manifest["data"]["offsets"]) >= len(some.ratings) == manifest["data"]["events"]
     assert manifest["metrics"] == {**manifest["metrics"], "gate": tried["gate"]}
 
     second = read_json(system, "train", "--no-activate")["release"]
