@@ -33,6 +33,7 @@ def test_the_kernel_decides_as_python_does(of: Seeds) -> None:
     assert_same(_decided(setting, setting.ask), _by_numpy(setting, setting.ask))
 
 
+@pytest.mark.check
 @compiled
 @settings(max_examples=12)
 @given(st.builds(Seeds, drawn_worlds.large, *[st.integers(0, 2**32 - 1)] * 3))

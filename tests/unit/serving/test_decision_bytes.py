@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.kernels.loading import kernel, missing
@@ -62,6 +62,7 @@ def same(setting: Setting, ask: Ask) -> int:
     return len(one.items)
 
 
+@settings(max_examples=25)
 @given(seeds)
 def test_edges_of_what_may_be_asked(of: Seeds) -> None:
     setting = made(of)
