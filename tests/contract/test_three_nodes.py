@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -71,15 +71,27 @@ def in_sync(settings: Settings, names: list[str]) -> list[str]:
 
 def await_in_sync(settings: Settings) -> None:
     """Returns once every partition of the test's topics has three replicas in sync, and a leader."""
-    names = [broker_name(settings, topic.name) for topic in TOPICS]
-    with administrating(settings) as client:
-        eventually(
-            lambda: all(
-                len(it["isr_nodes"]) == 3 and it["leader_id"] > 0
-                for topic in client.describe_topics(names)
-                for it in topic["partitions"]
-            )
+    eventually(
+        lambda: all(
+            len(it["isr_nodes"]) == 3 and it["leader_id"] > 0 for it in partitions(settings)
         )
+    )
+
+
+def partitions(settings: Settings) -> list[dict[str, Any]]:
+    """Every partition of the test's topics, once the node that is asked knows all of them: each hears of a
+    new topic in its own time."""
+    names = [broker_name(settings, topic.name) for topic in TOPICS]
+    found: list[dict[str, Any]] = []
+
+    def known() -> bool:
+        topics = client.describe_topics(names)
+        found[:] = [it for topic in topics for it in topic["partitions"]]
+        return all(topic["partitions"] for topic in topics)
+
+    with administrating(settings) as client:
+        eventually(known)
+    return found
 
 
 def leaders(settings: Settings) -> dict[int, int]:
@@ -95,10 +107,8 @@ def node_of(cluster: KafkaCluster, settings: Settings, partition: int = 0) -> Ap
 
 
 def test_topics_have_three_replicas_of_which_two_acknowledge(settings: Settings) -> None:
+    assert {len(it["replica_nodes"]) for it in partitions(settings)} == {3}
     names = [broker_name(settings, topic.name) for topic in TOPICS]
-    with administrating(settings) as client:
-        for topic in client.describe_topics(names):
-            assert {len(it["replica_nodes"]) for it in topic["partitions"]} == {3}
     assert set(in_sync(settings, names)) == {"2"}
 
 
