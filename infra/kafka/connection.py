@@ -189,24 +189,32 @@ class BrokerConnection(asyncio.Protocol):
             self._lose(BrokenConnection(f"an answer that cannot be read ({type(error).__name__})"))
 
     def connection_lost(self, error: Exception | None) -> None:
-        ours = self.closed
-        self.closed = True
-        reason = self._reason if ours else error or EOFError("the broker ended the connection")
-        self._reason = reason
-        for handle in (self._watch, self._renewal):
-            if handle is not None:
-                handle.cancel()
+        if not self.closed:
+            self.closed = True
+            self._reason = error or EOFError("the broker ended the connection")
+        if self._watch is not None:
+            self._watch.cancel()
         self._waiting.clear()
         self._paused = None
+        reason, renewal = self._reason, self._renewal
         for future in (*self._asked, self._resumed, self._drained):
             if future is not None and not future.done():
                 future.set_exception(reason or BrokenConnection("the connection was ended"))
                 future.exception()  # whoever waits gets it; nobody need
+        if isinstance(renewal, asyncio.Task) and not renewal.done():
+            # a refusal that came with the end is read, and not yet looked at: it is the reason
+            renewal.add_done_callback(lambda _: self._report_lost())
+            return
+        if renewal is not None:
+            renewal.cancel()
+        self._report_lost()
+
+    def _report_lost(self) -> None:
         if not self._lost.done():
             self._lost.set_result(None)
         if (on_lost := self._on_lost) is not None:
             self._on_lost = None
-            on_lost(self, reason)
+            on_lost(self, self._reason)
 
     # frames
 
@@ -309,6 +317,8 @@ class BrokerConnection(asyncio.Protocol):
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._authenticate(settings)
         except Exception as error:
+            if isinstance(error, KafkaSecurityError) and self._reason is not None:
+                self._reason = error
             self._lose(error)
             return
         if self.closed:
