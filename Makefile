@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ALL ?=
 export ALL
 
-.PHONY: help demo test check bench lint up kafka chaos lock
+.PHONY: help demo test check slow bench lint up kafka chaos lock
 
 help:
 	@echo "make demo    the whole system on real data: import, train, replay, measure (about 3 min)"
@@ -38,7 +38,11 @@ demo: $(SETUP)
 test: $(SETUP)
 	$(PYTEST) -m "not check"
 
-check: $(SETUP) lint
+# the types take one core for a minute: beside the tests
+check: $(SETUP)
+	@$(MAKE) --no-print-directory -j 2 lint slow
+
+slow: $(SETUP)
 	$(PYTEST) -m check tests
 
 bench: $(SETUP)
