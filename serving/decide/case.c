@@ -51,10 +51,6 @@ BY_CPU static void put_on_grid(const double *sum, float *out) {
     for (int i = 0; i < DIM; i++) out[i] = (float)(rounded(sum[i] / norm * GRID) / GRID);
 }
 
-static inline void fetch_row(const float *row) {
-    for (int i = 0; i < DIM; i += 16) __builtin_prefetch(row + i);
-}
-
 /* SpaceIndex.vectors_of: that of the release's own item, else that of the catalogue's */
 static const float *vector_in_space(const decision *d, uint64_t hash) {
     const decision_space *s = d->space;
@@ -113,9 +109,7 @@ int case_open(decision *d) {
     if (ask->personal && ask->in_view) d->interest[d->n_interest++] = (int32_t)ask->in_view, d->viewed = 1;
     for (int i = 0; i < spoke; i++) {
         int32_t slot = items_locate(items, hashes[i]);
-        if (!items->in_catalogue[slot]) continue;
-        fetch_row(items->vectors + (int64_t)slot * DIM);
-        d->interest[d->n_interest++] = slot;
+        if (items->in_catalogue[slot]) d->interest[d->n_interest++] = slot;
     }
     double sum = 0, likeness[DIM] = {0};
     for (int64_t i = 0; i < d->n_interest; i++) sum += d->plan->fade[i];

@@ -1,8 +1,6 @@
 /* Columns of co-visitation: what the lists of neighbours say of a candidate (columns.py). */
 #include "columns.h"
 
-#define AHEAD 6 /* lists that are fetched in advance */
-
 static int64_t covisit_begin(const decision *d) { return d->source_begin[d->plan->covisit_at]; }
 static int64_t covisit_end(const decision *d) { return d->source_begin[d->plan->covisit_at + 1]; }
 static int has_neighbours(const decision *d) {
@@ -106,11 +104,6 @@ int column_covisit_back(decision *d, const int32_t *numbers, int64_t n, double *
         const int32_t *listed = t->slots + t->starts[owner];
         int32_t length = t->lengths[owner];
         double sum = 0;
-        if (i + 2 * AHEAD < n) __builtin_prefetch(t->starts + d->slot[numbers[i + 2 * AHEAD]]);
-        if (i + AHEAD < n) {
-            int32_t later = d->slot[numbers[i + AHEAD]];
-            for (int32_t j = 0; j < t->lengths[later]; j += 16) __builtin_prefetch(t->slots + t->starts[later] + j);
-        }
         for (int32_t j = 0; j < length; j++) {
             if (!few_find(&interest, listed[j])) continue;
             /* the filter keeps one place of several: all are looked at */
