@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ import msgspec
 from infra.kafka_settings import KafkaSettings, refusal
 from infra.logs import LEVELS
 from infra.variables import is_service_link, refusal_of_unknown
+from schemas.access.origins import is_origin
 from schemas.errors import ConfigurationError
 from schemas.identity import check_id
 from schemas.reject import Rejected
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from schemas.keys import Keyspace
 
 _CLUSTER: Final = "redis+cluster://"
+_JWT: Final = "eyJ"
+"""What every JSON object begins with in base64."""
 MAX_RATING: Final = 1e12
 """Of the ends of `Settings.rating_scale`."""
 
@@ -42,11 +45,31 @@ class Settings(KafkaSettings, frozen=True, kw_only=True):
     data_dir: Path = Path(".freshet")
     """Folder of a worker's own files: spools, the generated pseudonym key."""
     host: str = ""
-    """Address to serve on; "" is loopback, or every address once a token is set."""
+    """Address to serve on; "" is loopback, or every address once a token or an issuer is set."""
     port: int = 8080
     """Port of the API; 0 is a free one."""
+    auth: str = "on"
+    """on: every request needs an access token; off: nobody is asked for one, and the API is served on
+    loopback alone."""
     token: str = ""
-    """Bearer token with every scope. While it is empty, serving binds to loopback only."""
+    """One bearer token with every scope, for a small installation: 16 characters of ASCII or more. A JWT
+    (freshet token) is one to send: commands take it from here."""
+    issuer: str = ""
+    """The authorization server whose access tokens are taken (their claim iss); "": this installation makes
+    its own (freshet token)."""
+    jwks: str = ""
+    """The issuer's public keys, a JWK Set: an https URL, or a path."""
+    audience: str = "freshet"
+    """Claim aud of the tokens that are for this API."""
+    algorithms: str = "RS256,ES256,EdDSA"
+    """Algorithms of the issuer's tokens, of RS256, ES256 and EdDSA."""
+    issuer_key: str = ""
+    """Private key (Ed25519, PEM) of the tokens that this installation makes; "" makes one in `data_dir`.
+    Machines that serve together share it."""
+    origins: str = ""
+    """Origins of pages that may ask with a browser's token, comma-separated: https://shop.example."""
+    public_url: str = ""
+    """Where clients find this API, such as https://api.example.com; "": as their Host header says."""
     pseudonym_keys: str = ""
     """``id:hex`` pairs, comma-separated, the first one signs; "" makes one in `data_dir`."""
     topic_prefix: str = ""
@@ -171,9 +194,19 @@ class Settings(KafkaSettings, frozen=True, kw_only=True):
         return tuple(map(float, self.rating_scale.split(",")))
 
     @property
+    def page_origins(self) -> tuple[str, ...]:
+        """Those of `origins`."""
+        return tuple(filter(None, self.origins.split(",")))
+
+    @property
+    def shared_token(self) -> str:
+        """The one token of a small installation, "" for none: a JWT in FRESHET_TOKEN is one to send alone."""
+        return "" if self.token.startswith(_JWT) else self.token
+
+    @property
     def bind(self) -> str:
         """The address that serving binds to."""
-        return self.host or ("0.0.0.0" if self.token else "127.0.0.1")
+        return self.host or ("0.0.0.0" if self.shared_token or self.issuer else "127.0.0.1")
 
 
 VARIABLES: Final[Mapping[str, str]] = {
@@ -182,7 +215,13 @@ VARIABLES: Final[Mapping[str, str]] = {
     else f"FRESHET_{name.upper()}"
     for name in Settings.__struct_fields__
 }
-SECRETS: Final = ("token", "pseudonym_keys", "kafka_sasl_password", "kafka_ssl_key_password")
+SECRETS: Final = (
+    "token",
+    "issuer_key",
+    "pseudonym_keys",
+    "kafka_sasl_password",
+    "kafka_ssl_key_password",
+)
 """Fields that are never shown."""
 FILES: Final[Mapping[str, str]] = {
     name: f"{VARIABLES[name]}_FILE" for name in (*SECRETS, "redis_url", "lake_url", "release_url")
@@ -213,6 +252,8 @@ def from_record(environment: Mapping[str, str]) -> Settings:
         text = _text(field.name, environment)
         if text is None:
             continue
+        if field.name == "token":
+            text = text.strip()  # of a shell's line, or of a secret store
         try:
             values[field.name] = (
                 Path(text)
@@ -270,10 +311,7 @@ def to_environment(settings: Settings) -> dict[str, str]:
 
 
 def _check(settings: Settings) -> None:
-    if settings.host not in ("", "127.0.0.1", "::1", "localhost") and not settings.token:
-        raise BadSetting(
-            "FRESHET_HOST beyond loopback needs FRESHET_TOKEN: nothing else guards the routes"
-        )
+    _check_access(settings)
     above_zero = (
         "partitions",
         "batch",
@@ -349,6 +387,48 @@ def _check(settings: Settings) -> None:
         signing_key(settings)
 
 
+def _check_access(settings: Settings) -> None:
+    if settings.auth not in ("on", "off"):
+        raise BadSetting("FRESHET_AUTH must be on or off")
+    if settings.auth == "off":
+        if settings.host not in ("", "127.0.0.1", "::1", "localhost"):
+            raise BadSetting(
+                "FRESHET_AUTH=off serves this machine alone: leave FRESHET_HOST out, or FRESHET_AUTH"
+            )
+        if settings.shared_token or settings.issuer:
+            raise BadSetting(
+                "FRESHET_AUTH=off asks for no token: leave FRESHET_TOKEN and FRESHET_ISSUER out, or it"
+            )
+    if settings.token and not re.fullmatch("[!-~]{16,8192}", settings.token):
+        raise BadSetting(
+            "FRESHET_TOKEN takes 16 characters or more of ASCII without spaces, such as openssl rand -hex 32"
+            " prints"
+        )
+    if bool(settings.issuer) != bool(settings.jwks):
+        raise BadSetting(
+            "FRESHET_ISSUER and FRESHET_JWKS go together: who makes the tokens, and where its keys are"
+        )
+    if settings.jwks.startswith("http:") and not re.match(
+        r"http://(localhost|127\.0\.0\.1|\[::1\])[:/]", settings.jwks
+    ):
+        raise BadSetting(
+            "FRESHET_JWKS takes https, or http on this machine: keys decide who gets in"
+        )
+    if not settings.audience:
+        raise BadSetting("FRESHET_AUDIENCE must be the claim aud of the tokens for this API")
+    if not set(settings.algorithms.split(",")) <= {"RS256", "ES256", "EdDSA"}:
+        raise BadSetting(
+            "FRESHET_ALGORITHMS takes RS256, ES256 and EdDSA, with commas between them"
+        )
+    if not all(map(is_origin, settings.page_origins)):
+        raise BadSetting(
+            "FRESHET_ORIGINS takes origins as a browser writes them, with commas between them:"
+            " https://shop.example,http://localhost:3000"
+        )
+    if settings.public_url and not re.fullmatch("https?://[^/?#@]+(/[^?#]*)?", settings.public_url):
+        raise BadSetting("FRESHET_PUBLIC_URL takes a URL such as https://api.example.com")
+
+
 def _is_scale(text: str) -> bool:
     try:
         least, most, *middle = map(float, text.split(","))
@@ -388,10 +468,8 @@ def signing_key(settings: Settings) -> tuple[int, bytes]:
             )
         return number, key
     path = settings.data_dir / "pseudonym.key"
-    if not path.exists():
-        _make_key(path)
     try:
-        key = bytes.fromhex(path.read_text().strip())
+        key = bytes.fromhex(made_once(path, lambda: secrets.token_hex(32)).strip())
     except ValueError:
         key = b""
     if len(key) < 16:
@@ -402,14 +480,21 @@ def signing_key(settings: Settings) -> tuple[int, bytes]:
     return 1, key
 
 
-def _make_key(path: Path) -> None:
-    """Makes a key unless there is one: workers that start together all use the first one's."""
+def made_once(path: Path, make: Callable[[], str]) -> str:
+    """The text of a file of secrets, made unless it is there: workers that start together all use the first
+    one's. Only its owner may read it."""
+    if not path.exists():
+        _write_once(path, make())
+    return path.read_text()
+
+
+def _write_once(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
+            file.write(text)
             file.flush()
             os.fsync(descriptor)
         # written first, named afterwards: no worker reads half a key (an empty one signs too)

@@ -13,7 +13,9 @@ from starlette.responses import Response
 
 from infra.settings import Settings
 from serving import gauges
+from serving.access.access import Access
 from serving.context import Serving
+from serving.http.cors import Origins
 from serving.http.errors import as_problem, problem_response, request_id
 from serving.routes import (
     events,
@@ -24,7 +26,9 @@ from serving.routes import (
     placements,
     recommendations,
     status,
+    tokens,
 )
+from serving.state.issuer_keys import IssuerKeys
 
 VERSION: Final = "1"
 ROUTES: Final = (
@@ -35,6 +39,7 @@ ROUTES: Final = (
     recommendations,  # before items: an id in a path may hold a slash, "/similar" too
     items,
     status,
+    tokens,
     operations,
 )
 
@@ -44,7 +49,7 @@ def create(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with Serving.open(settings) as serving:
+        async with Serving.open(settings, [IssuerKeys(app.state.access)]) as serving:
             app.state.serving = serving
             gauges.refresh_before_scrapes(serving)
             with serving.metrics.exposed(settings):
@@ -64,6 +69,8 @@ def create(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings = settings
+    app.state.access = Access.of(settings)
+    app.state.origins = Origins(settings.page_origins)
     for module in ROUTES:
         app.router.routes.extend(module.router.routes)
     app.add_exception_handler(HTTPException, not_routed)

@@ -6,7 +6,7 @@ import itertools
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -129,8 +129,10 @@ class Serving:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings) -> AsyncIterator[Serving]:
-        """Connects, and keeps the components running until the end. Errors: `KafkaError`,
+    async def open(
+        cls, settings: Settings, further: Sequence[Component] = ()
+    ) -> AsyncIterator[Serving]:
+        """Connects, and keeps the components and `further` ones running until the end. Errors: `KafkaError`,
         `kafka_client.TopicMismatch`, `BadSetting`."""
         people = People(signing_key(settings), settings.partitions, not_ids=settings.refused_ids)
         async with AsyncExitStack() as stack:
@@ -157,6 +159,7 @@ class Serving:
                 serving.releases,
                 serving.slates,
                 serving.writes,
+                *further,
             ]
             await stack.enter_async_context(running(serving.components))
             await stack.enter_async_context(running([serving.shed]))

@@ -20,6 +20,7 @@ from serving.state.clock import ClockCheck
 from serving.state.compatibility import Compatibility
 from serving.state.follow import Follower
 from serving.state.generation import Generation
+from serving.state.issuer_keys import IssuerKeys
 from serving.state.probe import Probe
 
 _Loaded = Follower | Generation | Compatibility
@@ -113,6 +114,9 @@ def _degraded(serving: Serving) -> Iterator[Fault]:
     people = serving.compatibility
     if people.fault is not None and not people.fails:
         yield people.fault
+    for component in serving.components:
+        if isinstance(component, IssuerKeys):
+            yield from component.faults()
     yield from serving.releases.faults()
     yield from serving.lag.faults()
 

@@ -107,6 +107,7 @@ def protocol(app: FastAPI) -> type[BoundedProtocol]:
         )
         instead = INSTEAD
         responders = made_responders
+        origins = app.state.origins
 
         @staticmethod
         def count_refusal(status: int) -> None:

@@ -130,6 +130,7 @@ def settings(redis_url: str, broker: str, tmp_path: Path) -> Settings:
         redis_url=redis_url,
         data_dir=tmp_path / "data",
         port=services.free_port(),
+        auth="off",
     )
     _empty_redis(settings)
     _delete_topics(settings)
@@ -142,7 +143,7 @@ def system(
     redis_kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[System]:
     """A whole `freshet up`, shared by the tests of a module; on the cluster, where `redis_kind` says so."""
-    yours = {}
+    yours = {"FRESHET_AUTH": "off"}  # of tokens there are tests of their own
     if redis_kind == "cluster":
         yours["REDIS_URL"] = request.getfixturevalue("redis_url")
     with running(tmp_path_factory.mktemp("system"), environment=yours) as up:

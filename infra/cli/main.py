@@ -45,6 +45,7 @@ COMMANDS: Final = (
     ),
     Command("cold", "infra.cli.cold", "Move the state of inactive people from Redis to the lake"),
     Command("status", "infra.cli.status", "Show the running system: processes, lag, tables"),
+    Command("token", "infra.cli.token", "Make an access token for this installation"),
     Command("config", "infra.cli.config", "Show every setting: its value and where it comes from"),
     Command("lake", "infra.cli.lake", "Show, compact and sweep the lake"),
     Command("sql", "infra.cli.sql", "Query the lake in SQL"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,7 +116,27 @@ class _Lines:
             ("logs", f"{up.data_dir}/logs/*.log"),
         ):
             click.echo(f"  {name:6} {value}")
+        self._try_it(up)
         click.echo("Ctrl-C stops it; `freshet status` shows processes and lag")
+
+    @staticmethod
+    def _try_it(up: Up) -> None:
+        """Lines that work by copy: an event, and what it changed."""
+        from infra import tokens
+        from infra.settings import from_record
+
+        header = ""
+        if tokens.held(from_record(up.environment)):
+            click.echo(
+                f"export FRESHET_TOKEN=$(cat {shlex.quote(f'{up.data_dir}/{tokens.TOKEN_FILE}')})"
+            )
+            header = ' -H "Authorization: Bearer $FRESHET_TOKEN"'
+        else:
+            click.echo("FRESHET_AUTH=off: whoever reaches this machine's loopback has every scope")
+        event = '{"user_id": "u1", "item_id": "i1", "action": "view"}'
+        kind = "-H 'Content-Type: application/json'"
+        click.echo(f"curl{header} {kind} -d '{event}' {up.url}/v1/events")
+        click.echo(f"curl{header} '{up.url}/v1/recommendations?user_id=u1'")
 
 
 class _JsonLines:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from infra import tokens
 from infra.local import home, services
 from infra.local.forkserver import ForkServer
 from infra.local.plan import (
@@ -87,6 +88,8 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
             changed()
 
     try:
+        if plan.settings.auth == "on" and not plan.settings.issuer:
+            tokens.write(plan.settings)
         workers.started(plan.flow_workers)
         supervisor.run(stop, changed, rescale)
     finally:
@@ -173,6 +176,11 @@ class System:
     process: subprocess.Popen[bytes]
     settings: Settings
     url: str
+
+    @property
+    def token(self) -> str:
+        """The token to send with requests; "" where nobody asks for one."""
+        return tokens.held(self.settings)
 
     @property
     def kafka_bootstrap(self) -> str:

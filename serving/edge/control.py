@@ -11,6 +11,7 @@ from schemas.control import Change, Experiment, Recipe, Subject
 from schemas.control_checks import Definitions, check_experiment, check_fits, check_recipe
 from schemas.record import Record
 from schemas.reject import Rejected
+from serving.access.caller import Caller
 from serving.decide.columns import COLUMNS
 from serving.decide.sources import SOURCES
 from serving.http.body import decode
@@ -45,7 +46,7 @@ _PLACEMENT: Final = msgspec.json.Decoder(PlacementIn)
 _EXPERIMENT: Final = msgspec.json.Decoder(ExperimentIn)
 
 
-def placement(body: bytes, identifier: str, now: Millis) -> Record:
+def placement(body: bytes, identifier: str, caller: Caller, now: Millis) -> Record:
     """The record of a placement. Errors: `Problem`, `Rejected`."""
     check_addressable(identifier, "placement")
     parsed = decode(_without_nulls(body), _PLACEMENT)
@@ -54,17 +55,19 @@ def placement(body: bytes, identifier: str, now: Millis) -> Record:
         taken = f"recipe.weights takes the names {', '.join(sorted(SCORED))}."
         raise Rejected("recipe.weights", "unknown_source", taken)
     check_recipe(parsed.recipe, "recipe")
-    return _record("placement", identifier, parsed, parsed.recipe, now)
+    return _record("placement", identifier, parsed, parsed.recipe, caller, now)
 
 
-def experiment(body: bytes, identifier: str, in_force: Definitions, now: Millis) -> Record:
+def experiment(
+    body: bytes, identifier: str, in_force: Definitions, caller: Caller, now: Millis
+) -> Record:
     """The record of an experiment. `in_force`: the definitions that hold now. Errors: `Problem`,
     `Rejected`."""
     check_addressable(identifier, "experiment_id")
     parsed = decode(_without_nulls(body), _EXPERIMENT)
     check_experiment(identifier, parsed.experiment, "experiment")
     check_fits(identifier, parsed.experiment, in_force, "experiment")
-    return _record("experiment", identifier, parsed, parsed.experiment, now)
+    return _record("experiment", identifier, parsed, parsed.experiment, caller, now)
 
 
 def _without_nulls(body: bytes) -> bytes:
@@ -84,14 +87,25 @@ def _given(value: Any) -> Any:
     return [_given(each) for each in value] if isinstance(value, list) else value
 
 
-def _record(subject: Subject, identifier: str, parsed: _In, body: Any, now: Millis) -> Record:
+def _actor(given: str, caller: Caller) -> str:
+    """Who changes it, as the token says; where that names nobody, as the request does. Errors: `Rejected`."""
+    if caller.is_shared:
+        return given or caller.name
+    if given not in ("", caller.name):
+        raise Rejected("actor", "not_own", "The token names the actor: leave actor out.")
+    return caller.name
+
+
+def _record(
+    subject: Subject, identifier: str, parsed: _In, body: Any, caller: Caller, now: Millis
+) -> Record:
     change = Change(
         subject=subject,
         id=identifier,
         expected_version=parsed.expected_version,
         body=msgspec.Raw(_ENCODE(body)),
         received_at=now,
-        actor=parsed.actor,
+        actor=_actor(parsed.actor, caller),
         reason=parsed.reason,
     )
     # one partition: changes are compared and set in the order of `control`

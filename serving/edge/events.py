@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from schemas import events, times
+from schemas.access.scopes import EVENTS_WRITE_ANY
 from schemas.alphabet import Millis
 from schemas.events import Action, EventIn, Scale, Source
 from schemas.identity import check_id
@@ -19,7 +20,9 @@ from schemas.reject import Rejected
 from serving.edge.enrich import Arrival, Lookup, enrich
 from serving.edge.identity import Identity, People
 from serving.edge.values import DEFAULT_SCALE
+from serving.http.errors import FieldError, Problem
 from serving.http.forms import Form, Rejection
+from serving.http.head import forbidden
 
 FORM: Final = Form(EventIn, "events")
 MAX_EVENT_BYTES: Final = 32 * 1024
@@ -39,6 +42,8 @@ class RequestContext(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
     source: Source | None = None
     scale: Scale = DEFAULT_SCALE
+    own: Identity | None = None
+    """The one person whose events the caller may send; None: anybody's."""
 
 
 class Ingested(msgspec.Struct, frozen=True):
@@ -61,7 +66,7 @@ class Ingested(msgspec.Struct, frozen=True):
 def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup) -> Ingested:
     """Every event of the body, enriched or rejected, in the order of the request.
 
-    Errors: `Problem` 400 or 413, or `Rejected`, where the whole body can't be taken.
+    Errors: `Problem` 400, 403 or 413, or `Rejected`, where the whole body can't be taken.
     """
     parsed = FORM.read(body, ndjson=context.ndjson)
     arrival = Arrival(
@@ -78,6 +83,7 @@ def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup)
     unknown = 0
     assigned_ids: list[str | None] = [None] * len(parsed.entries)
     ignored, key, make_id = 0, context.idempotency_key, context.make_id
+    own = context.own
 
     def ingest_one(index: int, event: EventIn) -> None:
         nonlocal ignored, unknown
@@ -91,6 +97,8 @@ def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup)
         else:
             event_id = assigned_id = make_id()
         action, person = enrich(event, event_id, arrival, people, lookup)
+        if own is not None and person != own:
+            raise _not_own(event, None if parsed.single else index)
         records.append(_record(action, person))
         if not action.known:
             unknown += 1
@@ -113,6 +121,15 @@ def ingest(body: bytes, context: RequestContext, people: People, lookup: Lookup)
         unknown_items,
         fingerprint(parsed.entries) if key is not None else b"",
     )
+
+
+def _not_own(event: EventIn, index: int | None) -> Problem:
+    """The refusal of a whole request that holds an event of somebody else."""
+    problem = forbidden(EVENTS_WRITE_ANY)
+    name = "user_id" if event.user_id else "anonymous_id"
+    field = name if index is None else f"{FORM.name}[{index}].{name}"
+    problem.errors = [FieldError(field, "not_own")]
+    return problem
 
 
 def name_of_key(key: str, index: int = 0) -> str:

@@ -6,8 +6,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
+from schemas.access.scopes import ANYBODY
 from schemas.alphabet import Pseudonym
 from schemas.identity import NOT_PEOPLE, anonymous, check_person_id, partition_of, pseudonym
+from schemas.reject import Rejected
+from serving.access.caller import Caller
+from serving.http.head import forbidden
 
 
 class Identity(NamedTuple):
@@ -52,3 +56,28 @@ class People:
 
         # a pseudonym costs 1 us and its partition 4 us: more than the rest of `enrich`
         self.user, self.anonymous = lru_cache(cache_size)(user), lru_cache(cache_size)(visitor)
+
+    def own(self, caller: Caller, scope: str) -> Identity | None:
+        """The one person that the caller may act for by `scope`, one of `ANYBODY`; None: anybody.
+
+        Errors: `Problem` 403 where the token names nobody.
+        """
+        if caller.may_for_anybody(scope):
+            return None
+        try:
+            if scope in caller.scopes and caller.anonymous_id:
+                return self.anonymous(caller.anonymous_id)
+            if scope in caller.scopes and caller.subject:
+                return self.user(caller.subject)
+        except Rejected:  # a subject that is no id of a person
+            pass
+        raise forbidden(ANYBODY[scope])
+
+    def check_own(self, caller: Caller, scope: str, identity: Identity) -> None:
+        """Checks that the caller may act for this person by `scope`: before any store is asked.
+
+        Errors: `Problem` 403.
+        """
+        own = self.own(caller, scope)
+        if own is not None and own != identity:
+            raise forbidden(ANYBODY[scope])

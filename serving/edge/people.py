@@ -12,6 +12,7 @@ from schemas.events import Link, Linking, Preferences, Unlink
 from schemas.identity import MAX_ID_BYTES, check_id, check_item_id
 from schemas.record import Record
 from schemas.state.links import Links
+from serving.access.oauth import MAX_TOKEN_BYTES
 from serving.edge.identity import Identity, People
 from serving.edge.items import check_each, check_words
 from serving.http.body import decode
@@ -38,9 +39,12 @@ class PreferencesIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class LinkIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The anonymous id that the user of the path is linked to, or no longer linked to."""
+    """The anonymous id that the user of the path is linked to, or no longer linked to. `anonymous_token`:
+    for a link, the token of that id's browser, which shows that the id is the caller's own; who may write
+    for anybody needs none."""
 
     anonymous_id: GivenId
+    anonymous_token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN_BYTES)] = ""
 
 
 _CATEGORIES: Final = ("liked_categories", "hidden_categories")
@@ -92,6 +96,11 @@ class Linked(NamedTuple):
 def anonymous_id(body: bytes) -> str:
     """The anonymous id of the body. Errors: `Problem`, `Rejected`."""
     return decode(body, _LINK).anonymous_id
+
+
+def anonymous_token(body: bytes) -> str:
+    """The token of the anonymous id, "" without one. Errors: `Problem`, `Rejected`."""
+    return decode(body, _LINK).anonymous_token
 
 
 def link(anonymous: str, user_id: str, event_id: str, now: Millis, people: People) -> Linked:

@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from serving.access.caller import Caller
+from serving.http.cors import Origins
 from serving.http.head import Head
 from serving.http.remembered import RememberedHeads
 
@@ -43,12 +45,18 @@ class Respond(Protocol):
 
 
 class Responder(Protocol):
-    """Answers requests of one method and target, on the event loop. No method raises."""
+    """Answers requests of one method and target, on the event loop. No method raises. `scope`: what it
+    needs."""
 
-    def takes(self, head: Head) -> bool:
-        """Whether it may answer a request of this head; asked before the body is read."""
+    scope: str
 
-    def answer(self, head: Head, body: bytes, started: float, respond: Respond) -> bool:
+    def admits(self, head: Head) -> Caller | None:
+        """Who sends a request that it may answer, by its head; None: the usual way has it. It is asked before
+        the body is read."""
+
+    def answer(
+        self, head: Head, caller: Caller, body: bytes, started: float, respond: Respond
+    ) -> bool:
         """Whether it calls `respond`, now or later. If not, the request is answered the usual way, so nothing
         of it may have been done or counted. `started`: when the head was read, by ``time.perf_counter``."""
 
@@ -80,6 +88,7 @@ class DirectProtocol(HttpToolsProtocol):
     """`responders`: what answers; whatever they do not have goes the usual way."""
 
     responders: Responders = Responders({}, {})
+    origins: ClassVar[Origins] = Origins()
     remembered: ClassVar[RememberedHeads] = RememberedHeads()
     cycle: Any
     """Of uvicorn for a request that goes the usual way, an `_Exchange` for another, None before the first."""
@@ -90,11 +99,14 @@ class DirectProtocol(HttpToolsProtocol):
         """Whether a responder answers this whole request, as it would had the parser read it. If not, the
         parser has to read it, and no responder is asked again where one has read the body."""
         before, responder = self.cycle, self.responders.find(head.method, head.target)
-        if responder is None or not self._is_free() or not responder.takes(head):
+        if responder is None or not self._is_free():
             return False
-        self.cycle = exchange = _Exchange(self, responder, head)
+        caller = responder.admits(head)
+        if caller is None:
+            return False
+        self.cycle = exchange = _Exchange(self, responder, head, caller)
         exchange.more_body = False
-        if responder.answer(head, body, exchange.started, exchange.respond):
+        if responder.answer(head, caller, body, exchange.started, exchange.respond):
             return True
         self.cycle, self._declined = before, True
         return False
@@ -111,8 +123,9 @@ class DirectProtocol(HttpToolsProtocol):
         responder = self.responders.find(self.parser.get_method(), self.url)
         if responder is not None and not declined:
             head = self._plain_head()
-            if head is not None and responder.takes(head):
-                self.cycle = _Exchange(self, responder, head)
+            caller = responder.admits(head) if head is not None else None
+            if head is not None and caller is not None:
+                self.cycle = _Exchange(self, responder, head, caller)
                 return None
         return super().on_headers_complete()
 
@@ -129,7 +142,8 @@ class DirectProtocol(HttpToolsProtocol):
             return super().on_message_complete()
         chunks, exchange.more_body = exchange.chunks, False
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if exchange.responder.answer(exchange.head, body, exchange.started, exchange.respond):
+        head, caller = exchange.head, exchange.caller
+        if exchange.responder.answer(head, caller, body, exchange.started, exchange.respond):
             chunks.clear()  # a connection that is kept keeps no body
             return None
         self._replay(exchange)
@@ -197,6 +211,7 @@ class _Exchange:
     pending, the protocol queues the requests behind it."""
 
     __slots__ = (
+        "caller",
         "chunks",
         "disconnected",
         "head",
@@ -211,8 +226,11 @@ class _Exchange:
     )
     message_event: Final = _NoEvent()
 
-    def __init__(self, protocol: DirectProtocol, responder: Responder, head: Head) -> None:
-        self.protocol, self.responder, self.head = protocol, responder, head
+    def __init__(
+        self, protocol: DirectProtocol, responder: Responder, head: Head, caller: Caller
+    ) -> None:
+        self.protocol, self.responder = protocol, responder
+        self.head, self.caller = head, caller
         self.started = time.perf_counter()
         self.chunks: list[bytes] = []
         self.keep_alive = self.more_body = True
@@ -225,7 +243,8 @@ class _Exchange:
             return
         protocol = self.protocol
         content = [STATUS_LINE[status]]
-        for name, value in (*protocol.server_state.default_headers, *headers):
+        cors = protocol.origins.headers(self.head.headers.get(b"origin"), self.responder.scope)
+        for name, value in (*protocol.server_state.default_headers, *headers, *cors):
             content += (name, b": ", value, b"\r\n")
         if not self.keep_alive:
             content.append(b"connection: close\r\n")

@@ -1,8 +1,4 @@
-"""Access: every route declares its scope, and a route without one cannot be registered.
-
-Until there is access control with several keys, one token has every scope (`FRESHET_TOKEN`); without it the
-server listens on loopback only and every caller there has every scope.
-"""
+"""Access: every route declares its scope, and a route without one cannot be registered."""
 
 from __future__ import annotations
 
@@ -17,23 +13,18 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
+from schemas.access.scopes import SCOPES
+from serving.access.caller import Caller
+from serving.access.oauth import UnknownKey
+from serving.http.cors import Origins
 from serving.http.details import detail
 from serving.http.errors import Problem, as_problem, problem_response, request_id
-from serving.http.head import OPEN, Head, admit
+from serving.http.head import OPEN, Head, admit, forbidden
 from serving.http.paths import given, routed_path
 
+_CALLER: Final = "freshet.caller"
 _NO_MATCH: Final[tuple[Match, Scope]] = (Match.NONE, {})
 Handler = Callable[[Request], Awaitable[Response]]
-
-SCOPES: Final = {
-    "read": "recommendations, items, slates",
-    "explain": "propensities and feature values",
-    "events": "send events, preferences and links",
-    "import": "send history, set the time of a read",
-    "items": "change the catalogue",
-    "admin": "change placements, experiments, releases",
-    "ops": "metrics and status",
-}
 
 
 def needs(scope: str) -> Callable[[Handler], Handler]:
@@ -83,23 +74,26 @@ class Guarded(APIRoute):
         """Answers, or says which methods the path has. Errors: HTTPException 405."""
         if _method(scope) in self.taken:
             return await self.answer(scope, receive, send)
-        allow = {"Allow": ", ".join(_allowed(scope))}
+        routes = _matching(scope)
+        allow = {"Allow": ", ".join(_allowed(routes))}
         if scope["method"] != "OPTIONS":
             raise HTTPException(405, headers=allow)
         request = Request(scope, receive, send)
-        headers = {**allow, "X-Request-Id": request_id(request)}
+        headers = {**allow, "X-Request-Id": request_id(request), **_preflight(request, routes)}
         return await Response(None, 204, headers)(scope, receive, send)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         try:
-            admit(Head.of(scope), self.scope, request.app.state.settings.token)
+            scope[_CALLER] = await admitted(scope, self.scope)
             response = await self._handler(request)
         except Exception as error:  # a route never ends without an answer
             response = problem_response(self.problem(error), request_id(request))
             count_problem(request, response.status_code)
         count_request(request, self.path_format, response.status_code)
         response.headers["X-Request-Id"] = request_id(request)
+        origins: Origins = request.app.state.origins
+        response.raw_headers += origins.headers(Head.of(scope).headers.get(b"origin"), self.scope)
         await response(scope, receive, send)
 
     def problem(self, error: Exception) -> Problem:
@@ -116,13 +110,25 @@ def _method(scope: Scope) -> str:
     return "GET" if method == "HEAD" else method
 
 
-def _allowed(scope: Scope) -> list[str]:
-    """Every method of every route that the path matches."""
-    routes: list[Guarded] = [
+def _matching(scope: Scope) -> list[Guarded]:
+    """Every route that the path matches."""
+    return [
         route
         for route in scope["app"].routes
         if isinstance(route, Guarded) and route.path_regex.match(scope["freshet.path"])
     ]
+
+
+def _preflight(request: Request, routes: list[Guarded]) -> dict[str, str]:
+    headers, origins = Head.of(request.scope).headers, request.app.state.origins
+    taken = [(method, route.scope) for route in routes for method in route.taken]
+    asked = headers.get(b"access-control-request-method")
+    found: dict[str, str] = origins.preflight(headers.get(b"origin"), asked, taken)
+    return found
+
+
+def _allowed(routes: list[Guarded]) -> list[str]:
+    """Every method of these routes."""
     methods = {method for route in routes for method in route.taken}
     return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 
@@ -144,17 +150,36 @@ def guarded_router() -> APIRouter:
     return APIRouter(route_class=Guarded)
 
 
-def caller(request: Request) -> str:
-    """The name of who sends a request that passed `admit`: one, until there are several tokens."""
-    return ""
+async def admitted(scope: Scope, needed: str) -> Caller:
+    """As `admit`, after the issuer's keys were fetched anew where the token names one that is not known.
+
+    Errors: `Problem`.
+    """
+    head, access = Head.of(scope), scope["app"].state.access
+    if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
+        raise Problem(400, "invalid_request", "The header Authorization stands there twice.")
+    try:
+        return admit(head, needed, access)
+    except UnknownKey as error:
+        await error.keys.refresh()
+    try:
+        return admit(head, needed, access)
+    except UnknownKey as error:  # another one, of which a key came and went meanwhile
+        raise Problem(401, "unauthorized", f"A valid access token is needed: {error}.") from None
+
+
+def caller(request: Request) -> Caller:
+    """Who sends a request that passed `admit`."""
+    found: Caller = request.scope[_CALLER]
+    return found
 
 
 def has_scope(request: Request, scope: str) -> bool:
-    """Whether a caller that passed `admit` also has `scope`: the one token has every scope."""
-    return scope in SCOPES
+    """Whether the caller also has `scope`, beside the route's own."""
+    return caller(request).has(scope)
 
 
 def check_scope(request: Request, scope: str) -> None:
     """Checks a scope that a parameter needs beside the route's own. Errors: `Problem` 403."""
     if not has_scope(request, scope):
-        raise Problem(403, "forbidden", f"The scope {scope} is needed.")
+        raise forbidden(scope)

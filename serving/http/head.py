@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import hmac
+import re
+import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from starlette.types import Scope
 
+from serving.access.access import Access, NoToken
+from serving.access.caller import UNKNOWN, Caller
+from serving.access.keys import KeysUnavailable
+from serving.access.oauth import BadToken, UnknownKey
 from serving.http.errors import Problem
 
+_LOOPBACK: Final = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.I)
+_REMEDY: Final = "Leave FRESHET_AUTH=off out: `freshet up` makes a token."
 OPEN: Final = "open"
-"""A route of this scope needs no token, even where one is set: for health checks."""
+"""A route of this scope needs no token: for health checks, and for what says how to get one."""
+METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
+"""Of what the API says of itself to clients of OAuth (RFC 9728)."""
 
 
 class Head(NamedTuple):
@@ -30,25 +39,88 @@ class Head(NamedTuple):
         return cls(scope["method"].encode(), target, dict(reversed(scope["headers"])))
 
 
-def admit(head: Head, scope: str, token: str) -> None:
-    """Whether a caller may use a route of `scope`. `token`: the one that is set, "" for none.
+def admit(head: Head, scope: str, access: Access) -> Caller:
+    """Who sends the request, if they may use a route of `scope`.
 
     It keeps no state: a request that is answered the usual way after the direct one passes twice.
-    Errors: `Problem` 401 without the token, 403 for a page of another site in a browser.
+    Errors: `UnknownKey` where the issuer may have a newer key; `Problem` 401 without a token that is valid,
+    403 for what its scopes do not cover, and for a page of another site in a browser; 503 while the issuer's
+    keys are not known.
     """
     if scope == OPEN:
-        return
-    if not token:
-        # only its address guards a server without a token, and a browser on this machine would let any page
-        # send requests to it
-        if head.headers.get(b"sec-fetch-site") == b"cross-site":
-            raise Problem(403, "cross_site", "Set FRESHET_TOKEN to take requests of other sites.")
-        return
-    authorization = head.headers.get(b"authorization", b"").decode("latin-1")
-    scheme, _, given = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(
-        given.strip().encode(), token.encode()
-    ):
+        return UNKNOWN
+    headers = head.headers
+    if access.is_off:
+        _check_local(head)
+    try:
+        caller = access.caller(headers.get(b"authorization", b"").decode("latin-1"), time.time())
+    except UnknownKey as error:
+        if error.keys.may_refresh:
+            raise
+        raise _unauthorized(head, access, str(error)) from None
+    except BadToken as error:
+        raise _unauthorized(head, access, str(error)) from None
+    except NoToken:
+        raise _unauthorized(head, access) from None
+    except KeysUnavailable:
         raise Problem(
-            401, "unauthorized", "A bearer token is needed.", headers={"WWW-Authenticate": "Bearer"}
-        )
+            503,
+            "issuer_unavailable",
+            "The keys of the issuer of tokens are not known.",
+            headers={"Retry-After": "5"},
+        ) from None
+    if caller.origin and not _is_of_origin(headers, caller.origin):
+        raise Problem(403, "origin", "The token is of a page of another origin.")
+    if not caller.has(scope):
+        raise forbidden(scope)
+    return caller
+
+
+def _check_local(head: Head) -> None:
+    """Checks that no page of another site sends this. Only its address guards a server without tokens, and a
+    browser on this machine would let any page send requests to it, or, once the name of its own host points
+    here (DNS rebinding), read from it. Errors: `Problem` 403, 415."""
+    headers = head.headers
+    host, origin = headers.get(b"host", b""), headers.get(b"origin")
+    if not _LOOPBACK.fullmatch(host):
+        raise Problem(403, "host", f"Without tokens only this machine is served. {_REMEDY}")
+    if headers.get(b"sec-fetch-site") == b"cross-site":
+        raise Problem(403, "cross_site", f"Pages of other sites need a token. {_REMEDY}")
+    if origin is not None and origin.partition(b"://")[2] != host:
+        raise Problem(403, "cross_site", f"Pages of other origins need a token. {_REMEDY}")
+
+
+def forbidden(scope: str) -> Problem:
+    """The 403 of a caller who lacks `scope` (RFC 6750, 3.1)."""
+    challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+    return Problem(
+        403, "forbidden", f"The scope {scope} is needed.", headers={"WWW-Authenticate": challenge}
+    )
+
+
+def _unauthorized(head: Head, access: Access, why: str = "") -> Problem:
+    """The 401 of a request without a token, or with one of which `why` says what is wrong."""
+    pieces = [f'resource_metadata="{access.public_url(head.headers)}{METADATA_PATH}"']
+    if why:
+        pieces += ['error="invalid_token"', f'error_description="{why}"']
+    detail = f"A valid access token is needed: {why}." if why else "An access token is needed."
+    challenge = {"WWW-Authenticate": f"Bearer {', '.join(pieces)}"}
+    return Problem(401, "unauthorized", detail, headers=challenge)
+
+
+def _is_of_origin(headers: Mapping[bytes, bytes], origin: str) -> bool:
+    """Whether a page of `origin` sends this. A browser leaves the header Origin out where a page reads from
+    its own origin, and says so (RFC 6454, 7; Fetch Metadata)."""
+    given = headers.get(b"origin")
+    if given is None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        return headers.get(b"sec-fetch-site") == b"same-origin" and origin.endswith(f"://{host}")
+    return given == origin.encode()
+
+
+def admits(head: Head, scope: str, access: Access) -> Caller | None:
+    """As `admit`; None where it has an error."""
+    try:
+        return admit(head, scope, access)
+    except (Problem, UnknownKey):
+        return None

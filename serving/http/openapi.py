@@ -8,9 +8,10 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from schemas.access.scopes import SCOPES
 from serving.http.codings import CODINGS
 from serving.http.errors import ProblemBody
-from serving.http.guard import SCOPES, Guarded
+from serving.http.guard import Guarded
 from serving.http.head import OPEN
 from serving.http.media import JSON, NDJSON
 from serving.http.registry import ID, definitions, schema_of

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeVar
 
+from schemas.access.scopes import REC_READ
 from schemas.alphabet import Pseudonym
 from schemas.control import BUILT_IN, Filter, Recipe
 from schemas.events import Assigned
 from schemas.reject import Rejected
+from serving.access.caller import Caller
 from serving.context import Serving
 from serving.decide.case import World
 from serving.decide.person import EMPTY_PERSON, Blobs, Person, StoreDown
@@ -92,6 +94,18 @@ def identify(context: Serving, query: Query) -> Identity:
     if context.control.placed(query.placement) is None:
         raise _unknown("placement", {*BUILT_IN, *context.control.placements})
     return identity
+
+
+def check_own(context: Serving, caller: Caller, query: Query) -> None:
+    """Checks that the caller may read for the query's person, if it has one: before any store is asked.
+
+    Errors: `Problem` 403, `Rejected`.
+    """
+    people = context.people
+    if query.user_id is not None:
+        people.check_own(caller, REC_READ, people.user(query.user_id))
+    elif query.anonymous_id is not None:
+        people.check_own(caller, REC_READ, people.anonymous(query.anonymous_id))
 
 
 async def read_person(context: Serving, query: Query, identity: Identity) -> PersonRead:

@@ -97,7 +97,7 @@ async def write_each(request: Request, topic: Topic, *records: Record) -> Writte
     Errors: `Problem` 413, 503; 422 where the request's Idempotency-Key came with another body.
     """
     if topic is EVENTS and (key := idempotency_key(request)) is not None:
-        await state(request).idempotency.keep(caller(request), key, fingerprint_of(records))
+        await state(request).idempotency.keep(caller(request).name, key, fingerprint_of(records))
     receipt = await append(request, topic, records[:1])
     positions = render_positions(receipt.offsets)
     position = positions[0] if positions else None

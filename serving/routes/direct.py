@@ -14,12 +14,14 @@ from fastapi import FastAPI
 from infra.kafka.produce.outcome import AppendOutcome
 from schemas.headers import TRACEPARENT, traced, valid_traceparent
 from schemas.topics import EVENTS
+from serving.access.access import Access
+from serving.access.caller import Caller
 from serving.context import Serving
 from serving.edge.events import Ingested, RequestContext, ingest
 from serving.edge.source import source
 from serving.http.direct import Respond
-from serving.http.errors import ENCODE, Problem, as_problem, identified, problem_response
-from serving.http.head import Head, admit
+from serving.http.errors import ENCODE, as_problem, identified, problem_response
+from serving.http.head import Head, admits
 from serving.http.media import is_ndjson, is_usual
 from serving.routes.accepted import Receipt, not_durable
 from serving.routes.events import PATH, SCOPE, accepted
@@ -32,37 +34,40 @@ _UNTRACED: Final = EVENTS.headers
 class EventsResponder:
     """`app`: that of the route; its context is there once its lifespan has started."""
 
+    scope = SCOPE
+
     def __init__(self, app: FastAPI) -> None:
         self._app = app
-        self._token: str = app.state.settings.token
+        self._access: Access = app.state.access
 
     @cached_property
     def _serving(self) -> Serving:
         serving: Serving = self._app.state.serving
         return serving
 
-    def takes(self, head: Head) -> bool:
-        """Whether the caller is admitted, and the body is of a type that clients usually write."""
-        try:
-            admit(head, SCOPE, self._token)
-        except Problem:
-            return False
-        return is_usual(head.headers.get(b"content-type", b""))
+    def admits(self, head: Head) -> Caller | None:
+        """Who sends it, if they are admitted, and the body is of a type that clients usually write."""
+        if not is_usual(head.headers.get(b"content-type", b"")):
+            return None
+        return admits(head, SCOPE, self._access)
 
-    def answer(self, head: Head, body: bytes, started: float, respond: Respond) -> bool:
+    def answer(
+        self, head: Head, caller: Caller, body: bytes, started: float, respond: Respond
+    ) -> bool:
         """Appends the events and answers once they are durable; False where the route has to."""
         start = body[:4]
         if not start.isascii() or b"\0" in start:
             return False  # a byte order mark
         serving, headers = self._serving, head.headers
-        context = RequestContext(
-            received_at=serving.clock(),
-            make_id=serving.make_id,
-            ndjson=is_ndjson(headers.get(b"content-type", b"")),
-            source=source(headers, imported=False),
-            scale=serving.scale,
-        )
         try:
+            context = RequestContext(
+                received_at=serving.clock(),
+                make_id=serving.make_id,
+                ndjson=is_ndjson(headers.get(b"content-type", b"")),
+                source=source(headers, imported=False),
+                scale=serving.scale,
+                own=serving.people.own(caller, SCOPE),
+            )
             ingested = ingest(body, context, serving.people, serving.catalogue.lookup)
         except Exception:  # the route says what is wrong
             return False

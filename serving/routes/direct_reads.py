@@ -15,25 +15,28 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from schemas.access.scopes import REC_READ
 from schemas.headers import TRACEPARENT, valid_traceparent
 from schemas.identity import check_id
 from schemas.reject import Rejected
+from serving.access.access import Access
+from serving.access.caller import Caller
 from serving.context import Serving
 from serving.decide.person import Blobs, StoreDown
 from serving.edge.identity import Identity
 from serving.http.direct import Respond, Responder
-from serving.http.errors import ENCODE, Problem, identified, problem_response
+from serving.http.errors import ENCODE, identified, problem_response
 from serving.http.guard import Guarded
-from serving.http.head import Head, admit
+from serving.http.head import Head, admits
 from serving.read import lists, overload, query, recommend
 from serving.read.answer import Answer
 from serving.read.query import Query
 from serving.read.reply import Reply
-from serving.read.resolve import identify, person_found
+from serving.read.resolve import check_own, identify, person_found
 from serving.read.watch import Stopwatch
 from serving.routes import replies
 
-SCOPE: Final = "read"
+SCOPE: Final = REC_READ
 SIMILAR: Final = re.compile(rb"/v1/items/([A-Za-z0-9_.~-]+)/similar")
 """The path, with an id that nothing encodes."""
 _JSON: Final = (b"content-type", b"application/json")
@@ -49,6 +52,7 @@ Found = Blobs | StoreDown
 class ReadsResponder:
     """Reads of one route. `app`: that of the route; its context is there once its lifespan has started."""
 
+    scope = SCOPE
     path: str
     """Of the route, as registered."""
     name: str
@@ -57,7 +61,7 @@ class ReadsResponder:
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
-        self._token: str = app.state.settings.token
+        self._access: Access = app.state.access
         self._route = next(
             route
             for route in app.routes
@@ -70,19 +74,18 @@ class ReadsResponder:
         serving: Serving = self._app.state.serving
         return serving
 
-    def takes(self, head: Head) -> bool:
-        """Whether the caller is admitted."""
-        try:
-            admit(head, SCOPE, self._token)
-        except Problem:
-            return False
-        return True
+    def admits(self, head: Head) -> Caller | None:
+        """Who sends it, if they are admitted."""
+        return admits(head, SCOPE, self._access)
 
-    def answer(self, head: Head, body: bytes, started: float, respond: Respond) -> bool:
+    def answer(
+        self, head: Head, caller: Caller, body: bytes, started: float, respond: Respond
+    ) -> bool:
         """Answers once it is the read's place in the queue; False where the route has to."""
         path, _, said = head.target.partition(b"?")
         try:
             parsed = type(self).parse(said)
+            check_own(self.serving, caller, parsed)
         except Exception:  # the route says what is wrong
             return False
         if parsed.now is not None or parsed.after is not None or parsed.explain == "full":

@@ -12,6 +12,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from schemas.access.scopes import EVENTS_WRITE, IMPORT
 from schemas.events import EventIn
 from schemas.reject import Rejected
 from schemas.topics import EVENTS
@@ -37,7 +38,7 @@ from serving.routes.accepted import (
 
 router: Final = guarded_router()
 PATH: Final = "/v1/events"
-SCOPE: Final = "events"
+SCOPE: Final = EVENTS_WRITE
 
 _MODE: Final = (
     "mode",
@@ -65,6 +66,7 @@ _MODE: Final = (
         Accepted,
         400,
         401,
+        403,
         413,
         422,
         503,
@@ -93,7 +95,7 @@ async def post_events(request: Request) -> Response:
         raise all_rejected(ingested.rejected, None if ingested.single else "events")
     if context.idempotency_key is not None:
         await serving.idempotency.keep(
-            caller(request), context.idempotency_key, ingested.fingerprint
+            caller(request).name, context.idempotency_key, ingested.fingerprint
         )
     receipt = await append(request, EVENTS, ingested.records)
     return json_response(accepted(serving, ingested, receipt, started), 202)
@@ -127,7 +129,7 @@ def accepted(serving: Serving, ingested: Ingested, receipt: Receipt, started: fl
 def _context(request: Request, serving: Serving) -> RequestContext:
     mode = check_query(request, "mode").get("mode", "live")
     if mode == "import":
-        check_scope(request, "import")
+        check_scope(request, IMPORT)
     elif mode != "live":
         raise Rejected("mode", "unknown_value")
     return RequestContext(
@@ -138,4 +140,5 @@ def _context(request: Request, serving: Serving) -> RequestContext:
         idempotency_key=idempotency_key(request),
         source=source(Head.of(request.scope).headers, imported=mode == "import"),
         scale=serving.scale,
+        own=serving.people.own(caller(request), SCOPE),
     )

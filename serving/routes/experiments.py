@@ -16,6 +16,7 @@ from models.aggregates.moments import moments, moments_key
 from models.experiments.metrics import BY_NAME
 from models.experiments.readout import readout, version_shown
 from schemas import times
+from schemas.access.scopes import EXP_ADMIN, EXP_READ
 from schemas.alphabet import Millis
 from schemas.control import TOKEN, Experiment, Held
 from schemas.identity import category_hash
@@ -29,7 +30,7 @@ from serving.edge import control
 from serving.edge.control import ExperimentIn
 from serving.http.body import path_id
 from serving.http.errors import Problem, json_response
-from serving.http.guard import guarded_router, needs
+from serving.http.guard import caller, guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
 from serving.http.parameters import check_query
 from serving.http.registry import ID
@@ -76,7 +77,7 @@ class ExperimentMetrics(msgspec.Struct, kw_only=True):
     ),
     responses=answers(200, ExperimentMetrics, 401, 404, 422),
 )
-@needs("ops")
+@needs(EXP_READ)
 async def metrics(request: Request) -> Response:
     serving, identifier = state(request), path_id(request, "experiment_id")
     asked = check_query(request, "version", "metric")
@@ -207,11 +208,11 @@ class ExperimentsOut(msgspec.Struct):
         parameters(("experiment_id", "path", {**ID, "description": TOKEN}, "Its id.")),
     ),
 )
-@needs("admin")
+@needs(EXP_ADMIN)
 async def put_experiment(request: Request) -> Response:
     identifier, content, serving = await path_and_body(request, "experiment_id")
     definitions = serving.control.definitions
-    record = control.experiment(content, identifier, definitions, serving.clock())
+    record = control.experiment(content, identifier, definitions, caller(request), serving.clock())
     return await append_each(request, CONTROL, record)
 
 
@@ -220,7 +221,7 @@ async def put_experiment(request: Request) -> Response:
     summary="Every experiment",
     responses=answers(200, ExperimentsOut, 401, 422),
 )
-@needs("read")
+@needs(EXP_READ)
 async def experiments(request: Request) -> Response:
     check_query(request)
     held = state(request).control.experiments
@@ -234,7 +235,7 @@ async def experiments(request: Request) -> Response:
     summary="An experiment",
     responses=answers(200, ExperimentOut, 401, 404, 422),
 )
-@needs("read")
+@needs(EXP_READ)
 async def experiment(request: Request) -> Response:
     check_query(request)
     identifier = path_id(request, "experiment_id")

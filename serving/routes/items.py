@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas import items
+from schemas.access.scopes import ITEMS_WRITE, REC_READ
 from schemas.identity import partition_of
 from schemas.items import ItemIn
 from schemas.reject import Rejected
@@ -59,7 +60,7 @@ _CREATE: Final = (
         description="Up to 1,000.",
     ),
 )
-@needs("items")
+@needs(ITEMS_WRITE)
 async def post_items(request: Request) -> Response:
     serving = state(request)
     content = await payload(request, lines=True)
@@ -79,7 +80,7 @@ async def post_items(request: Request) -> Response:
     responses=answers(202, Written, 400, 401, 413, 422, 503),
     openapi_extra=body(ItemIn),
 )
-@needs("items")
+@needs(ITEMS_WRITE)
 async def put_item(request: Request) -> Response:
     item_id, content, serving = await path_and_body(request, "item_id")
     made = ingest_items.put(content, item_id, serving.clock(), serving.settings.partitions)
@@ -98,7 +99,7 @@ async def put_item(request: Request) -> Response:
     responses=answers(202, Written, 400, 401, 404, 413, 422, 503),
     openapi_extra=merged(body(ItemPatch), parameters(_CREATE)),
 )
-@needs("items")
+@needs(ITEMS_WRITE)
 async def patch_item(request: Request) -> Response:
     item_id, content, serving = await path_and_body(request, "item_id", "create")
     creates = _creates(request)
@@ -140,7 +141,7 @@ async def _append(request: Request, made: IngestedItem) -> Response:
     summary="Delete an item",
     responses=answers(202, Written, 401, 422, 503),
 )
-@needs("items")
+@needs(ITEMS_WRITE)
 async def delete_item(request: Request) -> Response:
     check_query(request)
     item_id, serving = path_id(request, "item_id"), state(request)
@@ -153,7 +154,7 @@ async def delete_item(request: Request) -> Response:
     summary="An item, and whether this process has indexed it",
     responses=answers(200, items.Item, 401, 404, 422, 503),
 )
-@needs("read")
+@needs(REC_READ)
 async def item(request: Request) -> Response:
     serving, item_id = state(request), path_id(request, "item_id")
     query.no_parameters(request.scope["query_string"])

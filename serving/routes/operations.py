@@ -9,12 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.metrics import CONTENT_TYPE
+from schemas.access.scopes import OPS, SCOPES
+from serving.access.access import Access
 from serving.context import state
 from serving.health import health
 from serving.http import docs, openapi
 from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
-from serving.http.head import OPEN
+from serving.http.head import METADATA_PATH, OPEN, Head
 from serving.http.openapi import answers
 from serving.state.background import Fault
 
@@ -23,6 +25,17 @@ router: Final = guarded_router()
 
 class Alive(msgspec.Struct):
     status: str = "alive"
+
+
+class ProtectedResource(msgspec.Struct):
+    """The metadata of this API for clients of OAuth (RFC 9728)."""
+
+    resource: str
+    authorization_servers: list[str]
+    scopes_supported: list[str] = msgspec.field(default_factory=lambda: list(SCOPES))
+    bearer_methods_supported: tuple[str, ...] = ("header",)
+    resource_name: str = "Freshet"
+    resource_documentation: str = ""
 
 
 class Ready(msgspec.Struct):
@@ -64,19 +77,38 @@ async def ready(request: Request) -> Response:
     return json_response(Ready(True, found.components, found.degraded, serving.writes.waiting))
 
 
+@router.get(
+    METADATA_PATH,
+    summary="Where to get a token, and its scopes (RFC 9728)",
+    responses=answers(200, ProtectedResource),
+)
+@needs(OPEN)
+async def protected_resource(request: Request) -> Response:
+    access: Access = request.app.state.access
+    url = access.public_url(Head.of(request.scope).headers)
+    issuer = request.app.state.settings.issuer
+    return json_response(
+        ProtectedResource(
+            resource=url,
+            authorization_servers=[issuer] if issuer else [],
+            resource_documentation=f"{url}/docs",
+        )
+    )
+
+
 @router.get("/metrics", summary="Counters in Prometheus's text format")
-@needs("ops")
+@needs(OPS)
 async def metrics(request: Request) -> Response:
     return Response(state(request).metrics.render(), media_type=CONTENT_TYPE)
 
 
 @router.get("/openapi.json", summary="This description")
-@needs("read")
+@needs(OPEN)
 async def description(request: Request) -> Response:
     return json_response(openapi.describe(request.app))
 
 
 @router.get("/docs", summary="This description, for people")
-@needs("read")
+@needs(OPEN)
 async def documents(request: Request) -> Response:
     return Response(docs.page(openapi.describe(request.app)), media_type="text/html")

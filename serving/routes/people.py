@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -9,16 +10,20 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from schemas.access.scopes import EVENTS_WRITE, EVENTS_WRITE_ANY
 from schemas.alphabet import Position, Pseudonym
 from schemas.state.links import Links
 from schemas.topics import EVENTS
+from serving.access.access import Access, NoToken
+from serving.access.keys import KeysUnavailable
+from serving.access.oauth import BadToken
 from serving.context import Serving
 from serving.decide.person import StoreDown
 from serving.edge import people
 from serving.edge.people import LinkIn, LinkVerdict, PreferencesIn, Why
 from serving.http.body import IDEMPOTENCY_KEY
-from serving.http.errors import json_response
-from serving.http.guard import guarded_router, needs
+from serving.http.errors import Problem, json_response
+from serving.http.guard import caller, guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
 from serving.routes.accepted import (
     Durable,
@@ -45,7 +50,7 @@ class LinkAnswer(Written, kw_only=True):
 
 
 _LINK_ANSWERS: Final = {
-    **answers(200, LinkAnswer, 400, 401, 413, 422, 503, description="Decided"),
+    **answers(200, LinkAnswer, 400, 401, 403, 413, 422, 503, description="Decided"),
     **answers(202, LinkAnswer, description="Not decided yet"),
 }
 
@@ -54,12 +59,13 @@ _LINK_ANSWERS: Final = {
     "/v1/users/{user_id:id}/preferences",
     status_code=202,
     summary="Set the preferences of a person, whole",
-    responses=answers(202, Written, 400, 401, 413, 422, 503),
+    responses=answers(202, Written, 400, 401, 403, 413, 422, 503),
     openapi_extra=merged(body(PreferencesIn), parameters(IDEMPOTENCY_KEY)),
 )
-@needs("events")
+@needs(EVENTS_WRITE)
 async def put_preferences(request: Request) -> Response:
     user_id, content, serving = await path_and_body(request, "user_id")
+    _check_own(request, serving, user_id)
     record = people.preferences(
         content, user_id, event_id(request, serving), serving.clock(), serving.people
     )
@@ -80,10 +86,13 @@ async def put_preferences(request: Request) -> Response:
     responses=_LINK_ANSWERS,
     openapi_extra=merged(body(LinkIn), parameters(IDEMPOTENCY_KEY)),
 )
-@needs("events")
+@needs(EVENTS_WRITE)
 async def post_link(request: Request) -> Response:
     user_id, content, serving = await path_and_body(request, "user_id")
+    _check_own(request, serving, user_id)
     anonymous = people.anonymous_id(content)
+    if not caller(request).may_for_anybody(EVENTS_WRITE):
+        _check_proof(request, serving, content, anonymous)
     if await _is_a_user(serving, anonymous):
         answer = LinkAnswer(position=None, positions=[])
         return _decided(answer, people.IS_A_USER)
@@ -106,13 +115,34 @@ async def post_link(request: Request) -> Response:
     responses=_LINK_ANSWERS,
     openapi_extra=merged(body(LinkIn), parameters(IDEMPOTENCY_KEY)),
 )
-@needs("events")
+@needs(EVENTS_WRITE)
 async def post_unlink(request: Request) -> Response:
     user_id, content, serving = await path_and_body(request, "user_id")
+    _check_own(request, serving, user_id)
     anonymous, name = people.anonymous_id(content), event_id(request, serving)
     record = people.unlink(anonymous, user_id, name, serving.clock(), serving.people)
     written = await write_each(request, EVENTS, record)
     return await _verdict(serving, written, people.unlink_verdict, anonymous, user_id, name)
+
+
+def _check_own(request: Request, serving: Serving, user_id: str) -> None:
+    serving.people.check_own(caller(request), EVENTS_WRITE, serving.people.user(user_id))
+
+
+def _check_proof(request: Request, serving: Serving, content: bytes, anonymous: str) -> None:
+    """Checks that the caller shows a token of the anonymous id's browser. Errors: `Problem` 403."""
+    access: Access = request.app.state.access
+    try:
+        shown = access.caller(f"Bearer {people.anonymous_token(content)}", time.time())
+        serving.people.check_own(shown, EVENTS_WRITE, serving.people.anonymous(anonymous))
+    except (NoToken, BadToken, KeysUnavailable, Problem):
+        raise Problem(
+            403,
+            "forbidden",
+            "A link needs proof of both ids: anonymous_token, a valid token of the anonymous id's browser,"
+            f" or the scope {EVENTS_WRITE_ANY}.",
+            [("anonymous_token", "not_own")],
+        ) from None
 
 
 async def _is_a_user(serving: Serving, raw: str) -> bool:

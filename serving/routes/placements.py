@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas import times
+from schemas.access.scopes import EXP_ADMIN, EXP_READ
 from schemas.control import BUILT_IN, Recipe
 from schemas.topics import CONTROL
 from serving.context import state
@@ -24,7 +25,7 @@ from serving.edge import control as ingest_control
 from serving.edge.control import PlacementIn
 from serving.http.body import path_id
 from serving.http.errors import Problem, json_response
-from serving.http.guard import guarded_router, needs
+from serving.http.guard import caller, guarded_router, needs
 from serving.http.openapi import answers, body
 from serving.http.parameters import check_query
 from serving.routes.accepted import Written, append_each, path_and_body
@@ -59,10 +60,10 @@ class PlacementsOut(msgspec.Struct):
     responses=answers(202, Written, 400, 401, 413, 422, 503),
     openapi_extra=body(PlacementIn),
 )
-@needs("admin")
+@needs(EXP_ADMIN)
 async def put_placement(request: Request) -> Response:
     identifier, content, serving = await path_and_body(request, "placement")
-    record = ingest_control.placement(content, identifier, serving.clock())
+    record = ingest_control.placement(content, identifier, caller(request), serving.clock())
     return await append_each(request, CONTROL, record)
 
 
@@ -71,7 +72,7 @@ async def put_placement(request: Request) -> Response:
     summary="Every placement, and what it serves",
     responses=answers(200, PlacementsOut, 401, 422),
 )
-@needs("read")
+@needs(EXP_READ)
 async def placements(request: Request) -> Response:
     check_query(request)
     control = state(request).control
@@ -85,7 +86,7 @@ async def placements(request: Request) -> Response:
     summary="What a placement serves",
     responses=answers(200, PlacementOut, 401, 404, 422),
 )
-@needs("read")
+@needs(EXP_READ)
 async def placement(request: Request) -> Response:
     check_query(request)
     out = _placement(state(request).control, path_id(request, "placement"))

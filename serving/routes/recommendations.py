@@ -9,17 +9,19 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from schemas.access.scopes import EXPLAIN, IMPORT, REC_READ
 from schemas.times import TimeText
 from serving.context import Serving, state
 from serving.http.body import path_id, read_body
 from serving.http.errors import ENCODE
-from serving.http.guard import check_scope, guarded_router, needs
+from serving.http.guard import caller, check_scope, guarded_router, needs
 from serving.http.openapi import answers, body, parameters
 from serving.http.registry import schema_of
 from serving.http.trace import traceparent
 from serving.read import lists, overload, query, recommend, rows
 from serving.read.answer import Answer, PageOut
 from serving.read.reply import Reply
+from serving.read.resolve import check_own, for_row
 from serving.routes import replies
 
 router: Final = guarded_router()
@@ -76,7 +78,7 @@ def _documented(*names: str) -> dict[str, Any]:
     openapi_extra=_documented(*query.READERS),
     responses=answers(200, Answer, 401, 403, 422, 503),
 )
-@needs("read")
+@needs(REC_READ)
 async def recommendations(request: Request) -> Response:
     serving, parsed = _parsed(request, query.recommendations)
     if serving.queue.overloaded:
@@ -98,15 +100,15 @@ async def recommendations(request: Request) -> Response:
     ),
     responses=answers(200, (Answer, PageOut), 400, 401, 403, 413, 422, 503),
 )
-@needs("read")
+@needs(REC_READ)
 async def recommend_rows(request: Request) -> Response:
     query.no_parameters(request.scope["query_string"])
     page_request = rows.parse((await read_body(request)).content)
     trace = traceparent(request)
-    for row in page_request.rows:
-        _check_scopes(request, row)
-        row.traceparent = trace
     serving = state(request)
+    for n, row in enumerate(page_request.rows):
+        for_row(page_request, n, _check_scopes, request, row)
+        row.traceparent = trace
     if serving.queue.overloaded:
         shed = overload.shed_page(serving, page_request)
         return respond_shed(shed[0] if page_request.single else PageOut(shed))
@@ -125,7 +127,7 @@ async def recommend_rows(request: Request) -> Response:
     openapi_extra=_documented(*query.POPULAR_READERS),
     responses=answers(200, Answer, 401, 403, 422),
 )
-@needs("read")
+@needs(REC_READ)
 async def popular(request: Request) -> Response:
     serving, parsed = _parsed(request, query.popular)
     reply = await serving.queue.run(partial(lists.popular, serving, parsed))
@@ -138,7 +140,7 @@ async def popular(request: Request) -> Response:
     openapi_extra=_documented(*query.SIMILAR_READERS),
     responses=answers(200, Answer, 401, 403, 422, 503),
 )
-@needs("read")
+@needs(REC_READ)
 async def similar(request: Request) -> Response:
     item_id = path_id(request, "item_id")
     serving, parsed = _parsed(request, query.similar)
@@ -159,9 +161,10 @@ def _parsed(request: Request, parse: Callable[[bytes], query.Query]) -> tuple[Se
 
 def _check_scopes(request: Request, parsed: query.Query) -> None:
     if parsed.now is not None:
-        check_scope(request, "import")
+        check_scope(request, IMPORT)
     if parsed.explain == "full":
-        check_scope(request, "explain")
+        check_scope(request, EXPLAIN)
+    check_own(state(request), caller(request), parsed)
 
 
 def respond_shed(content: Answer | PageOut) -> Response:

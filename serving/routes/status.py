@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from infra.store import redis_client
 from schemas import times
+from schemas.access.scopes import OPS
 from schemas.flows import FOLDS
 from schemas.state import fences
 from serving.context import Serving, state
@@ -62,8 +63,10 @@ class Status(msgspec.Struct, kw_only=True):
     the store has not answered yet. `money`: by currency (ISO 4217), as of the tables. `events_topic`: the id
     of the topic `events` in Kafka, "" while that is not known: another id is another log. `in_python`: what
     the compiled decision leaves to Python: `decision`, where there is no kernel, and why; a `source`, `rule`
-    or `column` by its name; a `ranker` by its release, and why."""
+    or `column` by its name; a `ranker` by its release, and why. `auth`: on, or off where nobody is asked for
+    a token."""
 
+    auth: str
     release: str
     index: str
     tables: str
@@ -90,6 +93,7 @@ async def gather(serving: Serving) -> Status:
     """The status of this process and of the flows. Errors: none."""
     found = health(serving)
     return Status(
+        auth=serving.settings.auth,
         release=serving.ranking_release,
         index=serving.index.version,
         tables=serving.tables.version,
@@ -154,7 +158,7 @@ def _flow_position(
     summary="The versions that this process serves, and the positions of the flows",
     responses=answers(200, Status, 401, 422),
 )
-@needs("ops")
+@needs(OPS)
 async def status(request: Request) -> Response:
     query.no_parameters(request.scope["query_string"])
     return json_response(await gather(state(request)))

@@ -45,6 +45,7 @@ ZOMBIE_SECONDS: Final = 30.0
 AT_WORK: Final = 1
 """Sockets of a process that has begun to talk to Redis or the broker."""
 KEEP: Final = {
+    "FRESHET_AUTH": "off",
     # so that rare steps happen in a run of seconds
     "FRESHET_BASE_SECONDS": "2",
     "FRESHET_LAKE_SECONDS": "1",

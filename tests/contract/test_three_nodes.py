@@ -231,7 +231,7 @@ def test_a_whole_system_goes_on_while_a_node_is_away(
         assert (done.exit_code, report["mismatches"]) == (0, [])
         return bool(report["events"] >= events)
 
-    environment = {"KAFKA_BOOTSTRAP": three_nodes.bootstrap}
+    environment = {"KAFKA_BOOTSTRAP": three_nodes.bootstrap, "FRESHET_AUTH": "off"}
     with running(tmp_path / "system", environment=environment, seconds=120) as system:
         acknowledged = asyncio.run(_send_while_a_node_is_away(system, three_nodes))
 

@@ -21,7 +21,9 @@ from tests.support.outage import Broker
 def edge(redis_url: str, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A serving process shared by a module, on a port of its own."""
     home = tmp_path_factory.mktemp("edge")
-    settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
+    settings = Settings(
+        kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0, auth="off"
+    )
     kafka_client.ensure_topics(settings)
     with serving(settings, home / "log") as server:
         yield server
@@ -45,6 +47,7 @@ def own(broker_of_my_own: Broker, redis_url: str, tmp_path: Path) -> Settings:
         redis_url=redis_url,
         data_dir=tmp_path / "data",
         port=0,
+        auth="off",
     )
     kafka_client.ensure_topics(settings)
     return settings

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 
+from infra import tokens
 from infra.kafka import kafka_client
 from infra.local import services
 from infra.settings import Settings, to_environment
@@ -65,12 +66,19 @@ class Server:
     def ask(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """`body` is sent as it is where it is bytes, else as JSON."""
+        """`body` is sent as it is where it is bytes, else as JSON; with a token, unless `headers` have one,
+        or "" for none."""
         connection = self.connect()
         try:
-            return ask(connection, method, path, body, headers)
+            return ask(connection, method, path, body, self.headers(headers))
         finally:
             connection.close()
+
+    def headers(self, given: Mapping[str, str] | None = None) -> dict[str, str]:
+        """`given`, and a token with every scope."""
+        token = tokens.held(self.settings)
+        found = {"Authorization": f"Bearer {token}"} if token else {}
+        return {name: value for name, value in {**found, **(given or {})}.items() if value}
 
     def rss(self) -> int:
         """Resident memory of the process, bytes."""

@@ -23,7 +23,7 @@ def request(
     """A request. `headers`: more lines. `named`: others in the place of the usual ones, None for none."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     given: dict[str, str | None] = {
-        "Host": "x",
+        "Host": "localhost",
         "Content-Type": "application/json",
         "X-Request-Id": "r1",
         "Content-Length": str(len(body)),
@@ -82,7 +82,7 @@ TAKEN: dict[str, bytes] = {
     "a trace": request(traceparent=TRACE, tracestate="a=b"),
     "a trace that is none": request(traceparent="00-1-2-3"),
     "a browser": request(
-        Origin="https://shop.example", Sec_Fetch_Site="same-origin", Referer="https://shop.example/"
+        Origin="http://localhost", Sec_Fetch_Site="same-origin", Referer="https://shop.example/"
     ),
     "a client": request(User_Agent="python-requests/2.31.0", Accept="*/*", Accept_Encoding="gzip"),
     "a client in latin-1": request(User_Agent="é/1"),

@@ -137,7 +137,9 @@ class Shop(NamedTuple):
 @contextmanager
 def opened(redis_url: str, broker: str, home: Path) -> Iterator[Shop]:
     """Yields a server that started over an empty Redis, after that was filled."""
-    settings = Settings(kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0)
+    settings = Settings(
+        kafka_bootstrap=broker, redis_url=redis_url, data_dir=home / "data", port=0, auth="off"
+    )
     kafka_client.ensure_topics(settings)
     with redis_client.connect(settings) as client, serving(settings, home / "log") as server:
         shop = Shop(server, client)

@@ -23,6 +23,7 @@ from infra.local import services
 from infra.settings import Settings
 from schemas.items import Item
 from schemas.topics import EVENTS
+from serving.access.caller import Caller
 from serving.app import create
 from serving.context import Serving
 from serving.http.bounds import ConnectionLimits
@@ -33,9 +34,9 @@ from serving.http.protocol import BoundedProtocol
 from serving.server import protocol, responders
 
 NOW = 1_780_000_000_000
-TOKEN = "s3cret é"
+TOKEN = "s3cret-of-16-bytes"
 ITEM = Item(item_id="i1", category="drama", categories=("drama",), group_id="g1")
-LAST = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: last\r\nConnection: close\r\n\r\n"
+LAST = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: last\r\nConnection: close\r\n\r\n"
 """A request behind those of a test: its answer ends the connection."""
 PLAIN, GUARDED, BYTEWISE, HASTY = "plain", "guarded", "bytewise", "hasty"
 """How a server listens: with no token; with `TOKEN`; with none, and each byte is received for itself; with
@@ -48,12 +49,15 @@ class _Counted:
 
     def __init__(self, responder: Responder) -> None:
         self._responder, self.taken = responder, 0
+        self.scope = responder.scope
 
-    def takes(self, head: Head) -> bool:
-        return self._responder.takes(head)
+    def admits(self, head: Head) -> Caller | None:
+        return self._responder.admits(head)
 
-    def answer(self, head: Head, body: bytes, started: float, respond: Respond) -> bool:
-        taken = self._responder.answer(head, body, started, respond)
+    def answer(
+        self, head: Head, caller: Caller, body: bytes, started: float, respond: Respond
+    ) -> bool:
+        taken = self._responder.answer(head, caller, body, started, respond)
         self.taken += taken
         return taken
 
@@ -78,8 +82,11 @@ class Way:
         return sum(each.taken for each in self._responders)
 
     async def listen(self, name: str) -> asyncio.Server:
+        is_guarded = name == GUARDED
         settings = msgspec.structs.replace(
-            self.serving.settings, token=TOKEN if name == GUARDED else ""
+            self.serving.settings,
+            token=TOKEN if is_guarded else "",
+            auth="on" if is_guarded else "off",
         )
         app = create(settings)
         app.state.serving = self.serving

@@ -32,7 +32,7 @@ from schemas.events import EventIn
 from schemas.items import ItemIn
 from tests.support.waits import until
 
-GIVEN: Final = {"FRESHET_TOKEN": "compose-token"}
+GIVEN: Final = {"FRESHET_TOKEN": "compose-token-of-16"}
 """Variables that the operator must set."""
 VARIABLE: Final = r"\$\{(?P<name>\w+)(?::(?P<kind>[-?])(?P<text>[^}]*))?\}"
 # where the image keeps its own switches, which are no property of the broker

@@ -67,7 +67,7 @@ def test_a_replay_is_in_order_exact_and_the_same_in_process(system: System) -> N
     assert set(ids.values()) == {1}
     assert ids.total() == LIMIT
 
-    story = asyncio.run(demo_story.play(system.url, system.settings.token, found.ratings))
+    story = asyncio.run(demo_story.play(system.url, system.token, found.ratings))
     assert story.clicked == story.before[-1].item_id
     assert story.clicked not in {it.item_id for it in story.after}
     assert story.new

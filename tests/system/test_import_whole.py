@@ -10,7 +10,6 @@ import pytest
 
 from infra.kafka import kafka_client
 from infra.local.system import System
-from infra.settings import Settings
 from schemas.topics import EVENTS
 from tests.support.waits import until
 from tests.system.test_cli import freshet, read_json
@@ -123,7 +122,7 @@ def test_nothing_local_need_run_for_an_address(
     system: System, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events.write_text(MONDAY.replace("cup", "lid"))
-    monkeypatch.setenv("FRESHET_TOKEN", system.settings.token or Settings().token)
+    monkeypatch.setenv("FRESHET_TOKEN", system.token)
     options = ("--url", system.url, "--data-dir", tmp_path / "away", "--events", events)
     for sent in (2, 0):
         done = freshet("import", "--json", *options)

@@ -83,7 +83,7 @@ def released(system: System, found: Dataset) -> Release:
 async def play(system: System, found: Dataset, start: int) -> None:
     """A read before each event, which includes the person's earlier ones."""
     positions: dict[str, str] = {}
-    async with Client(system.url, system.settings.token) as client:
+    async with Client(system.url, system.token) as client:
         for rating in found.ratings[start:]:
             after = positions.get(rating.user_id)
             await client.recommendations(
@@ -127,7 +127,7 @@ def test_rows_logged_with_slates_are_those_made_of_the_log(system: System) -> No
     found = catalogue(people=8, each=14)
     start = int(HISTORY * len(found.ratings))
     send_catalogue(
-        Endpoint(system.url, system.settings.token),
+        Endpoint(system.url, system.token),
         Dataset(found.items, found.ratings[:start], found.source),
     )
     settle(system)

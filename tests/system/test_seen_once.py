@@ -68,7 +68,7 @@ async def lived(client: Client) -> None:
 @pytest.mark.check
 def test_an_item_viewed_once_comes_back_in_a_small_shop(system: System) -> None:
     async def run() -> None:
-        async with Client(system.url, system.settings.token) as client:
+        async with Client(system.url, system.token) as client:
             await lived(client)
 
     asyncio.run(run())

@@ -22,7 +22,7 @@ RATINGS = 6_000
 def fill(system: System, ratings: int) -> Dataset:
     whole = generated.generated()
     some = Dataset(whole.items, whole.ratings[:ratings], whole.source)
-    target = Endpoint(system.url, system.settings.token)
+    target = Endpoint(system.url, system.token)
     send_catalogue(target, some)
     return some
 

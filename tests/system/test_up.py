@@ -223,7 +223,7 @@ def test_another_partition_count_is_refused_with_the_remedy(
 def test_json_lines_for_machines_while_flow_workers_change(start: Start, tmp_path: Path) -> None:
     """The token is in a file, whose value each process gets."""
     secret = tmp_path / "token"
-    secret.write_text("secret-token\n")
+    secret.write_text("secret-token-of-16\n")
     up = start("--workers", "1", "--flow-workers", "2", "--json", FRESHET_TOKEN_FILE=str(secret))
     state = up.await_ready()
     assert get(state.url, "/v1/status") == 401
@@ -247,7 +247,7 @@ def test_json_lines_for_machines_while_flow_workers_change(start: Start, tmp_pat
     names = [it["name"] for it in lines[1]["processes"]]
     assert "people-0" in names
     assert "people-1" in names
-    assert "secret-token" not in up.said
+    assert "secret-token-of-16" not in up.said
 
 
 def test_running_says_why_it_does_not(tmp_path: Path) -> None:

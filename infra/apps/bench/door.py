@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
 
+from infra import tokens
 from infra.apps.bench import cpu
 from infra.apps.bench.live import Announce, calm, refuse_errors
 from infra.apps.bench.load import Generator
@@ -69,7 +70,12 @@ def measure(
                 name: services.children[of].pid or 0
                 for name, of in (("edge", "serving"), ("broker", "broker"))
             }
-            edge = _Edge(generator._replace(url=planned.url), planned.settings.port, pids, seconds)
+            edge = _Edge(
+                generator._replace(url=planned.url, token=tokens.held(planned.settings)),
+                planned.settings.port,
+                pids,
+                seconds,
+            )
             edge.p99()  # what is allocated once
             for number in range(repeats):
                 for name, attack in ATTACKS.items():

@@ -42,9 +42,9 @@ def loaded(
         announce(
             f"importing {len(source.items):,} items, {len(source.ratings):,} events: {source.source}"
         )
-        send_catalogue(Endpoint(system.url, system.settings.token), source)
+        send_catalogue(Endpoint(system.url, system.token), source)
         settle(system)
-        yield system, generator._replace(url=system.url)
+        yield system, generator._replace(url=system.url, token=system.token)
         restarted = [it.name for it in system.state().processes if it.restarts]
         if restarted:
             raise NotMeasured(

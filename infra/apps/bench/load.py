@@ -63,12 +63,13 @@ class Probing(NamedTuple):
 
 
 class Generator(NamedTuple):
-    """Sends to `url`. `folder` holds the files that it reads requests from."""
+    """Sends to `url`, with `token` unless it is "". `folder` holds the files that it reads requests from."""
 
     binary: Path
     url: str
     folder: Path
     warmup: float = 1.0
+    token: str = ""
 
     def reads(self, paths: Iterable[str], rate: float, seconds: float) -> dict[str, Any]:
         """Latency of GETs at a constant rate: the report of `load.c`."""
@@ -113,6 +114,8 @@ class Generator(NamedTuple):
         command = [str(self.binary), mode, "--host", str(at.hostname), "--port", str(at.port)]
         command += [option, str(file), "--seconds", f"{seconds:g}", "--warmup", f"{self.warmup:g}"]
         command += ["--connections", str(connections), *more]
+        if self.token:
+            command += ["--header", f"Authorization: Bearer {self.token}"]
         if rate is not None:
             command += ["--rate", f"{rate:g}"]
         limit = seconds + self.warmup + PATIENCE_MS / 1000 + GRACE_SECONDS

@@ -100,7 +100,7 @@ class _Sampler(threading.Thread):
         super().__init__(daemon=True)
         self.served: Counter[str] = Counter()
         self.errors = self.mixed = 0
-        self._at, self._token = urlsplit(system.url), system.settings.token
+        self._at, self._token = urlsplit(system.url), system.token
         self._paths, self._loud, self._last = paths, loud, ""
         self._ended = threading.Event()
 

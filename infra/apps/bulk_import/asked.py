@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from infra import tokens
 from infra.apps.bulk_import.program import Job
 from infra.apps.bulk_import.system import Endpoint
 from infra.datasets import movielens, sources
@@ -68,5 +69,5 @@ def find_system(asked: Asked, environment: Mapping[str, str], *, needed: bool) -
 
 
 def _found(asked: Asked, url: str, settings: Settings, place: Path) -> Found:
-    target = Endpoint(url, settings.token, asked.connections, asked.batch)
+    target = Endpoint(url, tokens.held(settings), asked.connections, asked.batch)
     return Found(target, settings, place)

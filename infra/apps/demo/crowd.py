@@ -37,7 +37,7 @@ class Crowd(NamedTuple):
 
 def live(system: System, dataset: Dataset, count: int, seconds: float, reporter: Reporter) -> Crowd:
     """Runs `count` simulated people for `seconds`. Errors: `NotSent`, `NoExperiment`."""
-    url, token = system.url, system.settings.token
+    url, token = system.url, system.token
     with reporter.work(
         "make simulated people, and send their history", count * PICKS_PER_PERSON
     ) as progress:

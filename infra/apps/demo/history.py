@@ -34,7 +34,7 @@ def load(
     system: System, dataset: Dataset, ratings: Sequence[Rating], reporter: Reporter
 ) -> list[int]:
     """Imports, and gives the end offset of each partition of `events`. Errors: `NotSent`."""
-    url, token = system.url, system.settings.token
+    url, token = system.url, system.token
     with reporter.work("import films", len(dataset.items)) as progress:
         lines = (Line(it.item_id, msgspec.json.encode(it.body)) for it in dataset.items)
         check_accepted(history.send(url, history.ITEMS, lines, token=token, progress=progress))
@@ -53,7 +53,7 @@ def settle(system: System) -> list[int]:
     of each partition. Errors: `NotSent`, `KafkaError`."""
     held = offsets(system.settings, [EVENTS.name])["events"]
     end_offsets = [end for _, (_, end) in sorted(held.items())]
-    asyncio.run(_await(system.url, system.settings.token, end_offsets))
+    asyncio.run(_await(system.url, system.token, end_offsets))
     return end_offsets
 
 

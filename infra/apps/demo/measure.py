@@ -46,7 +46,7 @@ def measure(
         settings = system.settings
         settle_heap()
         # the client shares the machine with the system: uvloop is the lighter one
-        outcome = uvloop.run(replay(system.url, settings.token, planned.steps, rate, progress))
+        outcome = uvloop.run(replay(system.url, system.token, planned.steps, rate, progress))
     times.append(time.monotonic())
     with reporter.work("read the log back"):
         log = history.read(settings)

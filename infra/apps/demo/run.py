@@ -57,7 +57,7 @@ def run(
         report = measure(system, dataset, planned, rate, reporter)
         reports.write(path, report)  # kept where a later step fails
         _print_figures(report, dataset, planned, reporter)
-        asyncio.run(recipes.put(system.url, system.settings.token))
+        asyncio.run(recipes.put(system.url, system.token))
         _story(system, dataset, planned, reporter)
         if population:
             _crowd(system, dataset, population, seconds, report, reporter)
@@ -103,7 +103,7 @@ def _print_figures(report: Report, dataset: Dataset, planned: Schedule, reporter
 def _story(system: System, dataset: Dataset, planned: Schedule, reporter: Reporter) -> None:
 
     ratings = [*planned.history, *(step.rating for step in planned.steps)]
-    played = asyncio.run(story.play(system.url, system.settings.token, ratings))
+    played = asyncio.run(story.play(system.url, system.token, ratings))
     before, after = story.words(played, dataset)
     reporter()
     reporter.head("One person", before)

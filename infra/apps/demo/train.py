@@ -66,7 +66,7 @@ def serve(system: System, reporter: Reporter) -> Trained:
     if trained.kept:
         trained.id = current(system.settings)
     else:
-        url, token = system.url, system.settings.token
+        url, token = system.url, system.token
         uvloop.run(everywhere(url, token, serves, f"release {release}"))
     reporter(f"  {words(trained)}")
     return trained

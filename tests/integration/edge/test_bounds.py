@@ -11,19 +11,19 @@ from tests.integration.edge.test_requests import answer_to
 from tests.support.http import Server, metric
 
 GET = b"GET /health/live HTTP/1.1\r\n"
-POST = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+POST = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 LONG = b"x" * MAX_LINE_BYTES
 BAD = {
     "another protocol": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "malformed"),
-    "bare line feeds": (b"GET / HTTP/1.1\nHost: x\n\n", 400, "malformed"),
-    "a bare line feed": (GET + b"Host: x\nA: b\r\n\r\n", 400, "malformed"),
-    "a bare carriage return": (GET + b"Host: x\rA: b\r\n\r\n", 400, "malformed"),
-    "a NUL in a header": (GET + b"Host: x\0y\r\n\r\n", 400, "malformed"),
-    "a NUL in the target": (b"GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed"),
-    "a folded header": (GET + b"Host: x\r\n y\r\n\r\n", 400, "malformed"),
+    "bare line feeds": (b"GET / HTTP/1.1\nHost: localhost\n\n", 400, "malformed"),
+    "a bare line feed": (GET + b"Host: localhost\nA: b\r\n\r\n", 400, "malformed"),
+    "a bare carriage return": (GET + b"Host: localhost\rA: b\r\n\r\n", 400, "malformed"),
+    "a NUL in a header": (GET + b"Host: localhost\0y\r\n\r\n", 400, "malformed"),
+    "a NUL in the target": (b"GET /\0 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "malformed"),
+    "a folded header": (GET + b"Host: localhost\r\n y\r\n\r\n", 400, "malformed"),
     "a space before a colon": (GET + b"Host : x\r\n\r\n", 400, "malformed"),
-    "a tunnel": (b"CONNECT /v1/events HTTP/1.1\r\nHost: x\r\n\r\n", 400, "malformed"),
+    "a tunnel": (b"CONNECT /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "malformed"),
     "both lengths": (
         POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         400,
@@ -118,7 +118,7 @@ def test_trailers_and_extensions_are_not_read(edge: Server) -> None:
     body = b'{"user_id": "u1", "item_id": "i1", "action": "view"}'
     chunks = b"".join(b"1;a=b\r\n%c\r\n" % byte for byte in body)
     sent = CHUNKED + chunks + b"0;c\r\nHost: y\r\nContent-Length: 9\r\n\r\n"
-    again = GET + b"Host: x\r\nConnection: close\r\n\r\n"
+    again = GET + b"Host: localhost\r\nConnection: close\r\n\r\n"
     answer = answer_to(edge, sent + again)
     assert answer.startswith(b"HTTP/1.1 202 ")
     assert answer.endswith(b'{"status":"alive"}')

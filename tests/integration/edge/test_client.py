@@ -132,12 +132,12 @@ def test_an_unknown_token_is_refused_and_the_right_one_is_not(
         redis_url=redis_url,
         data_dir=tmp_path / "data",
         port=0,
-        token="right",
+        token="right-of-16-bytes",
     )
     with serving(settings, tmp_path / "log") as server:
         with pytest.raises(ApiError, match="401"):
             ask(server, lambda client: client.status(), "wrong")
-        assert ask(server, lambda client: client.status(), "right").tables == "0"
+        assert ask(server, lambda client: client.status(), "right-of-16-bytes").tables == "0"
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from serving.http.bounds import ConnectionLimits
 from serving.http.connections import Connections
 from tests.support.bounded import UNBOUNDED, Listener, bounded, plain
 
-GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
-LAST = b"GET /b?c=d HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-POST = b"POST /c HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LAST = b"GET /b?c=d HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+POST = b"POST /c HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 ONE = POST + b"Content-Length: 7\r\n\r\n[1,\r\n2]"
 CHUNKS = (
     POST

@@ -12,12 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.settings import BadSetting, Settings, from_environment
+from schemas.access.scopes import SCOPES
 from schemas.control import Repeat
 from serving.app import create
 from serving.http import openapi
-from serving.http.guard import SCOPES, Guarded, guarded_router, needs
-from serving.http.head import OPEN
+from serving.http.guard import Guarded, guarded_router, needs
+from serving.http.head import METADATA_PATH, OPEN
 from tests.support.http import Server, serving
+
+TOKEN = "s3cret-of-16-bytes"
+OPEN_PATHS = {"/health/live", "/health/ready", "/docs", "/openapi.json", METADATA_PATH}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def test_every_route_declares_a_scope(app: FastAPI) -> None:
     assert app.routes
     for route in app.routes:
         assert isinstance(route, Guarded), route
-        assert route.scope in SCOPES or route.path.startswith("/health/"), route.path
+        assert route.scope in SCOPES or route.path in OPEN_PATHS, route.path
 
 
 def test_a_route_without_a_scope_cannot_be_registered() -> None:
@@ -84,18 +88,18 @@ def _references(node: object) -> list[str]:
 @pytest.fixture(scope="module")
 def guarded(edge: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A second process, with a token."""
-    settings = msgspec.structs.replace(edge.settings, token="s3cret", host="127.0.0.1")
+    settings = msgspec.structs.replace(edge.settings, token=TOKEN, auth="on", host="127.0.0.1")
     with serving(settings, tmp_path_factory.mktemp("guarded") / "log") as server:
         yield server
 
 
 @pytest.mark.parametrize(
-    "header", [None, "Bearer", "Bearer wrong", "Basic s3cret", "s3cret", "Bearer é"]
+    "header", [None, "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, "Bearer é"]
 )
 def test_a_token_guards_every_route_but_health(
     guarded: Server, app: FastAPI, header: str | None
 ) -> None:
-    headers = {} if header is None else {"Authorization": header}
+    headers = {"Authorization": header or ""}
     for route in app.routes:
         assert isinstance(route, Guarded)
         path = route.path_format.replace("{", "").replace("}", "")
@@ -105,13 +109,13 @@ def test_a_token_guards_every_route_but_health(
                 assert answer.status in (200, 503), path
                 continue
             assert (answer.status, answer.json["code"]) == (401, "unauthorized"), path
-            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.headers["www-authenticate"].startswith("Bearer resource_metadata=")
 
 
 def test_a_head_needs_the_scope_of_its_get_and_options_need_none(guarded: Server) -> None:
-    token = {"Authorization": "Bearer s3cret"}
-    for path in ("/v1/placements", "/metrics", "/docs"):
-        assert guarded.ask("HEAD", path).status == 401
+    token = {"Authorization": f"Bearer {TOKEN}"}
+    for path in ("/v1/placements", "/metrics", "/v1/status"):
+        assert guarded.ask("HEAD", path, headers={"Authorization": ""}).status == 401
         assert guarded.ask("HEAD", path, headers=token).status == 200
         assert guarded.ask("OPTIONS", path).headers["allow"] == "GET, HEAD, OPTIONS"
     assert guarded.ask("HEAD", "/health/live").status == 200
@@ -120,9 +124,9 @@ def test_a_head_needs_the_scope_of_its_get_and_options_need_none(guarded: Server
 def test_a_request_with_the_token_is_answered(guarded: Server) -> None:
     event = {"user_id": "u1", "item_id": "i1", "action": "view"}
     for scheme in ("Bearer", "bearer"):
-        headers = {"Authorization": f"{scheme} s3cret"}
+        headers = {"Authorization": f"{scheme} {TOKEN}"}
         assert guarded.ask("POST", "/v1/events", event, headers).status == 202
-        assert guarded.ask("GET", "/openapi.json", headers=headers).status == 200
+        assert guarded.ask("GET", "/v1/status", headers=headers).status == 200
 
 
 def test_without_a_token_other_sites_are_kept_out(edge: Server) -> None:
@@ -131,12 +135,18 @@ def test_without_a_token_other_sites_are_kept_out(edge: Server) -> None:
         assert edge.ask("POST", "/v1/events", event, {"Sec-Fetch-Site": site}).status == status
 
 
-def test_without_a_token_only_loopback_listens() -> None:
+def test_only_where_somebody_was_given_a_token_all_addresses_are_served() -> None:
     assert Settings().bind == "127.0.0.1"
-    assert Settings(token="t").bind == "0.0.0.0"
-    with pytest.raises(BadSetting, match="FRESHET_TOKEN"):
-        from_environment({"FRESHET_HOST": "0.0.0.0"})
+    assert Settings(token=TOKEN).bind == "0.0.0.0"
+    assert Settings(token="eyJ0eXAiOiJhdCtqd3QifQ.e30.x").bind == "127.0.0.1"
+    assert Settings(issuer="https://id.example", jwks="keys.json").bind == "0.0.0.0"
+    with pytest.raises(BadSetting, match="FRESHET_AUTH=off serves this machine alone"):
+        from_environment({"FRESHET_HOST": "0.0.0.0", "FRESHET_AUTH": "off"})
+    for short in ("of 16 characters", "fifteen-letters"):
+        with pytest.raises(BadSetting, match="FRESHET_TOKEN takes 16 characters"):
+            from_environment({"FRESHET_TOKEN": short})
+    assert from_environment({"FRESHET_TOKEN": f" {TOKEN}\n"}).token == TOKEN
 
 
 def test_no_key_or_token_is_logged(guarded: Server) -> None:
-    assert "s3cret" not in Path(guarded.log).read_text()
+    assert TOKEN not in Path(guarded.log).read_text()

@@ -180,7 +180,7 @@ def test_a_large_body_is_refused_by_its_content_length(edge: Server) -> None:
     connection = edge.connect()
     connection.connect()
     connection.sock.sendall(
-        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 10485760\r\n\r\n"
+        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10485760\r\n\r\n"
     )
     connection.sock.settimeout(5)
     assert connection.sock.recv(65536).startswith(b"HTTP/1.1 413")
@@ -192,7 +192,7 @@ def test_a_large_body_is_refused_while_it_is_read(edge: Server) -> None:
     connection = edge.connect()
     connection.connect()
     connection.sock.sendall(
-        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     connection.sock.settimeout(5)
     sent, answer = 0, b""
@@ -237,7 +237,7 @@ def test_an_unknown_route_or_method_is_a_problem(edge: Server) -> None:
     "junk",
     [
         b"\x16\x03\x01\x02\x00\x01\x00",
-        b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"NONSENSE\r\n\r\n",
     ],
 )

@@ -64,7 +64,9 @@ def test_no_numeric_parameter_is_answered_with_a_500(edge: Server, number: str) 
 
 
 def head(length: str, method: str = "POST", path: str = "/v1/events") -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode()
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
+    )
 
 
 def sent(edge: Server, request: bytes) -> Answer:

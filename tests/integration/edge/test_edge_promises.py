@@ -128,7 +128,11 @@ def test_events_of_items_that_are_not_there_are_said(edge: Server) -> None:
 
 
 def test_the_source_is_what_the_request_shows(edge: Server) -> None:
-    shop = {"User-Agent": "Mozilla/5.0 (X11)", "Origin": "https://shop.example"}
+    connection = edge.connect()
+    shop = {
+        "User-Agent": "Mozilla/5.0 (X11)",
+        "Origin": f"http://{connection.host}:{connection.port}",
+    }
     seen = appended(edge, edge.ask("POST", EVENTS, PURCHASE, shop).json).source
     assert seen == Source("Mozilla", "live", "browser")
     script = {"User-Agent": "python-requests/2.31.0"}

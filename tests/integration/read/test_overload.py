@@ -97,7 +97,9 @@ def loaded(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loa
             app = create(settings)
             app.state.serving = context
             transport = httpx.ASGITransport(app=app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://localhost"
+            ) as client:
                 made.append(Loaded(context, client))
                 while context.tables.meta.version != 1 or context.catalogue.count != len(ITEMS):
                     await asyncio.sleep(0.01)

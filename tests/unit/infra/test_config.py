@@ -15,7 +15,7 @@ from infra.configuration import descriptions, without_password
 from infra.settings import VARIABLES, Settings
 
 SECRETS = {
-    "FRESHET_TOKEN": "s3cret",
+    "FRESHET_TOKEN": "s3cret-of-16-bytes",
     "FRESHET_PSEUDONYM_KEYS": "1:" + "5ec4e7" * 6,
     "REDIS_URL": "redis://me:s3cret@cache:6379/2",
     "FRESHET_LAKE_URL": "s3://AKID:s3cret@bucket/lake?region=eu-central-1",
@@ -50,7 +50,7 @@ def test_every_setting_is_described() -> None:
 
 
 def test_config_says_where_a_value_comes_from(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("s3cret\n")
+    (tmp_path / "token").write_text("s3cret-of-16-bytes\n")
     found = settings_of(FRESHET_LAKE_SECONDS="9", FRESHET_TOKEN_FILE=str(tmp_path / "token"))
     chosen = {name: it["source"] for name, it in found.items() if it["source"] != "default"}
     assert chosen == {"lake_seconds": "environment", "token": "file"}

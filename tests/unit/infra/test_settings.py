@@ -148,7 +148,11 @@ def test_a_setting_that_kubernetes_sets_for_a_service_names_the_remedy(variable:
 @pytest.mark.parametrize("field", FILES)
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 def test_a_secret_is_read_from_a_file(tmp_path: Path, field: str, end: str) -> None:
-    value = {"redis_url": "redis://:s3cret@cache:6379/0", "pseudonym_keys": "7:" + "ab" * 16}
+    value = {
+        "redis_url": "redis://:s3cret@cache:6379/0",
+        "pseudonym_keys": "7:" + "ab" * 16,
+        "token": "s3cret-of-16-bytes",
+    }
     (tmp_path / "secret").write_bytes((value.get(field, "s3cret ") + end).encode())
     given = {FILES[field]: str(tmp_path / "secret"), VARIABLES["partitions"]: "3"}
     settings = from_environment(given)
@@ -179,7 +183,7 @@ def test_a_secret_given_twice_or_in_a_missing_file_is_refused(tmp_path: Path, fi
 def test_a_child_gets_the_value_and_not_the_file_once_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "token").write_text("s3cret\n")
+    (tmp_path / "token").write_text("s3cret-of-16-bytes\n")
     monkeypatch.setenv("FRESHET_TOKEN_FILE", str(tmp_path / "token"))
     settings = from_environment()
     child = child_environment(settings)

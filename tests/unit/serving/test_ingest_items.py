@@ -16,6 +16,7 @@ from schemas.identity import anonymous, partition_of, pseudonym
 from schemas.items import DeleteItem, Item, ItemIn, PutItem
 from schemas.reject import Rejected
 from schemas.state.links import Links
+from serving.access.caller import LOCAL
 from serving.edge import control as ingest_control
 from serving.edge import items as ingest_items
 from serving.edge import people as ingest_people
@@ -388,7 +389,7 @@ def test_a_verdict_is_of_the_links_after_the_record(held: Links, link: Any, unli
 
 def test_a_placement_names_the_version_it_replaces() -> None:
     body = {"expected_version": 3, "recipe": {"weights": {"covisit": 1}}, "reason": "why"}
-    record = ingest_control.placement(encode(body), "home", NOW)
+    record = ingest_control.placement(encode(body), "home", LOCAL, NOW)
     change = control.decode(record.value)
     assert (record.key, record.partition) == (b"placement:home", 0)
     assert (change.subject, change.id, change.expected_version) == ("placement", "home", 3)
@@ -404,7 +405,7 @@ def test_null_in_a_recipe_or_an_experiment_is_not_said() -> None:
         "exploration": None,
     }
     body = {"expected_version": 0, "recipe": recipe, "actor": None, "reason": None}
-    change = control.decode(ingest_control.placement(encode(body), "home", NOW).value)
+    change = control.decode(ingest_control.placement(encode(body), "home", LOCAL, NOW).value)
     assert json.loads(bytes(change.body)) == {
         "fatigue": {"half_life_hours": 2.0},
         "filters": {"films": {"types": ["film"]}},
@@ -412,7 +413,9 @@ def test_null_in_a_recipe_or_an_experiment_is_not_said() -> None:
     same = experiment({"salt": None, "running": None, "placement": "popular"}, actor=None)
     assert json.loads(bytes(same.body)) == {**EXPERIMENT, "placement": "popular"}
     with pytest.raises(Rejected) as caught:
-        ingest_control.placement(encode({"recipe": recipe, "expected_version": None}), "home", NOW)
+        ingest_control.placement(
+            encode({"recipe": recipe, "expected_version": None}), "home", LOCAL, NOW
+        )
     assert (caught.value.field, caught.value.code) == ("expected_version", "required")
 
 
@@ -441,7 +444,7 @@ def test_null_in_a_recipe_or_an_experiment_is_not_said() -> None:
 def test_a_placement_is_refused_by_name(change: Any, field: str, code: str) -> None:
     body = {"expected_version": 0, "recipe": {"weights": {"covisit": 1}}, **change}
     with pytest.raises(Rejected) as caught:
-        ingest_control.placement(encode(body), "home", NOW)
+        ingest_control.placement(encode(body), "home", LOCAL, NOW)
     assert (caught.value.field, caught.value.code) == (field, code)
 
 
@@ -454,7 +457,7 @@ EXPERIMENT: dict[str, Any] = {
 def experiment(change: Any = (), **body: Any) -> control.Change:
     in_force = definitions({"experiment:old": msgspec.convert(EXPERIMENT, control.Experiment)})
     whole = {"expected_version": 0, "experiment": {**EXPERIMENT, **dict(change)}, **body}
-    record = ingest_control.experiment(encode(whole), "ranker", in_force, NOW)
+    record = ingest_control.experiment(encode(whole), "ranker", in_force, LOCAL, NOW)
     assert (record.key, record.partition) == (b"experiment:ranker", 0)
     return control.decode(record.value)
 

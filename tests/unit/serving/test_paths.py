@@ -16,6 +16,7 @@ from infra.settings import Settings
 from schemas.control_checks import definitions
 from schemas.identity import check_id, check_item_id
 from schemas.reject import Rejected
+from serving.access.caller import LOCAL
 from serving.app import create
 from serving.edge import control
 from serving.edge.items import put, put_many
@@ -114,6 +115,6 @@ def test_an_id_that_no_path_can_hold_is_refused(identifier: str) -> None:
     assert [(it.index, it.code) for it in done.rejected] == [(0, "not_addressable")]
     assert len(done.records) == 1
     with pytest.raises(Rejected, match="placement: not_addressable"):
-        control.placement(b"{}", identifier, 0)
+        control.placement(b"{}", identifier, LOCAL, 0)
     with pytest.raises(Rejected, match="experiment_id: not_addressable"):
-        control.experiment(b"{}", identifier, definitions({}), 0)
+        control.experiment(b"{}", identifier, definitions({}), LOCAL, 0)

@@ -72,7 +72,7 @@ def measure(
         environment = {VARIABLE: retrieval}
         with supervise.running(folder, environment=environment, seconds=READY_SECONDS) as system:
             settle(system)
-            aimed = quiet._replace(url=system.url)
+            aimed = quiet._replace(url=system.url, token=system.token)
             found = _one(system, aimed, retrieval, users, seconds, repeats, not made, announce)
         found = found._replace(items=len(source.items))
         made.append(figures.document(found, MAX_SCORED, MAX_RANKED))

@@ -127,7 +127,7 @@ def _ready_seconds(system: System) -> float:
 def _visible_ms(system: System, number: int) -> float:
     """From the POST of a new item until a worker says that its index holds it."""
     name, address = f"new-{time.time_ns()}-{number}", urlsplit(system.url)
-    headers = {"Authorization": f"Bearer {system.settings.token}"} if system.settings.token else {}
+    headers = {"Authorization": f"Bearer {system.token}"} if system.token else {}
     body = json.dumps(
         {"item_id": name, "title": f"A new item, number {number}", "category": "Drama"}
     )

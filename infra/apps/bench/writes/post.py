@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from infra import tokens
 from infra.apps.bench import audience, cpu
 from infra.apps.bench.freshness import shuffled_items
 from infra.apps.bench.live import Announce, calm, catalogue, idle_cores, refuse_errors
@@ -88,7 +89,7 @@ class _OneWorker:
         seconds: float,
         source: Dataset,
     ) -> None:
-        self._ours = generator._replace(url=planned.url)
+        self._ours = generator._replace(url=planned.url, token=tokens.held(planned.settings))
         self._bare = generator._replace(url=bare.url)
         self._pids, self._seconds = {**pids, "bare": bare.pid}, seconds
         self._item_ids, self._seeds = shuffled_items(source), itertools.count(1)
@@ -160,7 +161,7 @@ def _edge(
             bare = opened.enter_context(bare_server(planned.settings))
             announce(f"POST: {len(source.items):,} items for one worker: {source.source}")
             with up(planned, ("catalogue",)) as flow, ThreadPoolExecutor(1) as pool:
-                target = Endpoint(planned.url, planned.settings.token)
+                target = Endpoint(planned.url, tokens.held(planned.settings))
                 sent = pool.submit(send_catalogue, target, source)
                 wait((services, flow), sent.done, "the catalogue is not there")
                 sent.result()
