@@ -91,7 +91,6 @@ def calls() -> list[Call]:
         Call("GET", "/v1/popular"),
         Call("GET", "/v1/items/i1"),
         Call("GET", "/v1/items/i1/similar"),
-        Call("GET", "/v1/items/i1/similar?explain=full", scopes=("explain",)),
         Call("POST", "/v1/items", {"item_id": "i1", "title": "T"}),
         Call("PUT", "/v1/items/i1", {"title": "T"}),
         Call("PATCH", "/v1/items/i1", {"title": "T"}),
@@ -117,13 +116,14 @@ def calls() -> list[Call]:
             Call("PUT", f"{path}/preferences", {}, user),
             Call("POST", f"{path}:unlink", {"anonymous_id": VISITOR}, user),
         ]
-    for field, name in (
+    people = (
         ("user_id", OWN),
         ("user_id", OTHER),
         ("anonymous_id", VISITOR),
         ("anonymous_id", "a2"),
-    ):
-        person = {field: name}
+    )
+    for field, name in people:
+        person: dict[str, Any] = {field: name}
         found += [
             Call("GET", f"{recommend}?{field}={name}", None, **person),
             Call("POST", recommend, person, **person),
@@ -287,6 +287,7 @@ def test_two_tokens_are_none(guarded: Server) -> None:
     connection.endheaders()
     answer = connection.getresponse()
     assert (answer.status, json.loads(answer.read())["code"]) == (400, "invalid_request")
+    connection.close()
 
 
 @pytest.mark.parametrize(
