@@ -74,6 +74,10 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric("serving", "freshet_log_requests_total", "counter",
            "Produce requests to the broker, each for all partitions of a leader."),
     Metric("serving", "freshet_log_records_total", "counter", "Records that the broker has acknowledged."),
+    Metric("serving", "freshet_audit_records_total", "counter",
+           "Records for the topic audit, those that are lost included.", ("kind",)),
+    Metric("serving", "freshet_audit_lost_total", "counter",
+           "Records of the topic audit that neither the broker nor the spool took.", ("kind",)),
     # what a serving process holds
     Metric("serving", "freshet_ready", "gauge",
            "Whether a component of the server works, 0 or 1.", ("part",)),

@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from schemas import control, dead_letters, events, items, readouts, slates
+from schemas.access import audit
 from schemas.alphabet import Millis
 from schemas.state.fences import Fence
-from schemas.topics import CONTROL, DEAD_LETTERS, EVENTS, EXPERIMENTS, ITEMS, SLATES
+from schemas.topics import AUDIT, CONTROL, DEAD_LETTERS, EVENTS, EXPERIMENTS, ITEMS, SLATES
 
 VERSION: Final = 1
 """Version of the lake's tables and manifests."""
@@ -142,6 +143,24 @@ FIELD_IDS: Final[Mapping[str, Mapping[str, int]]] = {
         "reason": 104,
         "record_at": 105,
         "of_index": 106,
+    },
+    AUDIT.name: {
+        "audit_id": 101,
+        "stage": 102,
+        "kind": 103,
+        "occurred_at": 104,
+        "client": 105,
+        "person": 106,
+        "token_id": 107,
+        "account": 108,
+        "method": 109,
+        "route": 110,
+        "targets": 111,
+        "targets.element": 112,
+        "reason": 113,
+        "status": 114,
+        "position": 115,
+        "request_id": 116,
     },
 }
 """By topic and path, beside `LOG_IDS`, which stay below 100: an id identifies a column, whatever its name.
@@ -456,6 +475,27 @@ TABLES: Final = (
             _text("reason"),
             _attribute("record_at", TIME),
             _attribute("of_index", _INT, "index"),
+        ),
+    ),
+    Table(
+        AUDIT.name,
+        audit.DECODER.decode,
+        (
+            _text("audit_id"),
+            _text("stage"),
+            _text("kind"),
+            _attribute("occurred_at", TIME),
+            _text("client"),
+            _text("person"),
+            _text("token_id"),
+            _text("account"),
+            _text("method"),
+            _text("route"),
+            _each("targets", TEXTS, lambda it: list(it.targets)),
+            _text("reason"),
+            _attribute("status", _INT),
+            _text("position"),
+            _text("request_id"),
         ),
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from schemas import control, dead_letters, events, items, readouts, slates
+from schemas.access import audit
 from schemas.headers import Headers, Schema
 from schemas.times import DAY_MS, HOUR_MS
 
@@ -99,5 +100,15 @@ DEAD_LETTERS: Final = Topic(
     90 * DAY_MS,
     partitions=1,
 )
-TOPICS: Final = (EVENTS, ITEMS, CONTROL, SLATES, EXPERIMENTS, DEAD_LETTERS)
+AUDIT: Final = Topic(
+    "audit",
+    "audit_id",
+    (audit.AuditRecord,),
+    audit.SCHEMA,
+    ("serving", "cli"),
+    ("tail",),
+    400 * DAY_MS,
+    partitions=1,
+)
+TOPICS: Final = (EVENTS, ITEMS, CONTROL, SLATES, EXPERIMENTS, DEAD_LETTERS, AUDIT)
 BY_NAME: Final = {topic.name: topic for topic in TOPICS}

@@ -23,6 +23,7 @@ from schemas.events import Scale
 from schemas.topics import EVENTS, ITEMS
 from serving.decide import columns
 from serving.edge.identity import People
+from serving.log.audit import AuditTrail
 from serving.log.producer import LogProducer
 from serving.log.slates import Slates
 from serving.log.writes import Writes
@@ -92,6 +93,7 @@ class Serving:
     releases: Releases = field(init=False)
     slates: Slates = field(init=False)
     writes: Writes = field(init=False)
+    audit: AuditTrail = field(init=False)
 
     def __post_init__(self) -> None:
         self.scale = Scale(*self.settings.scale)
@@ -119,6 +121,7 @@ class Serving:
         )
         self.slates = Slates(self.producer, self.settings, self.metrics)
         self.writes = Writes(self.producer, self.settings, self.metrics)
+        self.audit = AuditTrail(self.writes.append, self.metrics)
 
     @property
     def ranking_release(self) -> str:
@@ -162,7 +165,7 @@ class Serving:
                 *further,
             ]
             await stack.enter_async_context(running(serving.components))
-            await stack.enter_async_context(running([serving.shed]))
+            await stack.enter_async_context(running([serving.shed, serving.audit]))
             serving.loop_lag.start()
             stack.callback(serving.loop_lag.stop)
             yield serving

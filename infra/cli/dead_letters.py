@@ -189,6 +189,7 @@ def resume(topic: str, partition: int, until: int | None, data_dir: Path | None)
     Poison is a record that cannot be decoded. Each one still becomes a dead letter. Poison from --until on
     is counted from zero again.
     """
+    from infra.kafka.audit import administering
     from infra.kafka.offsets import offsets
     from infra.store import redis_client
     from infra.store.paused import accept
@@ -198,7 +199,11 @@ def resume(topic: str, partition: int, until: int | None, data_dir: Path | None)
     if partition not in end_offsets:
         raise click.UsageError(f"{topic} has partitions 0 to {len(end_offsets) - 1}")
     offset = end_offsets[partition][1] if until is None else until
-    with redis_client.connect(settings) as client:
+    target = f"partition:{topic}:{partition}"
+    with (
+        administering(settings, "dead-letters resume", target),
+        redis_client.connect(settings) as client,
+    ):
         accept(client, settings.keyspace, topic, partition, offset)
     click.echo(f"{topic} partition {partition}: poison before offset {offset:,} is accepted")
 
@@ -214,6 +219,7 @@ def _all(settings: Settings, keep: Matcher = lambda letter: False) -> Iterable[L
 def _redrive(
     settings: Settings, matches: Matcher, identities: tuple[str, ...], dry_run: bool
 ) -> Redriven:
+    from infra.kafka.audit import administering
     from infra.kafka.dead_letters import Letterbox, Redriven
 
     box = Letterbox(settings, matches)
@@ -225,7 +231,10 @@ def _redrive(
             )
         due = [name for name, it in box.letters.items() if matches(it.letter)]
         if not dry_run:
-            return box.redrive(due)
+            letters = [box.letters[name].letter for name in due]
+            targets = dict.fromkeys(f"dead-letters:{it.topic}:{it.partition}" for it in letters)
+            with administering(settings, "dead-letters redrive", *targets):
+                return box.redrive(due)
         sent = [name for name in due if box.letters[name].sent]
         return Redriven(sent=[name for name in due if name not in set(sent)], before=sent)
     finally:

@@ -34,9 +34,9 @@ PROMPT: Final = "freshet> "
 def sql_command(query: str | None, rows: int, data_dir: Path | None, as_json: bool) -> None:
     """Query the lake: run QUERY, or the lines of standard input.
 
-    Each topic is a view (events, items, control, slates, experiments, dead_letters) of the record as written
-    ("offset", "timestamp", key, value, headers), its day and partition, and typed columns. A record of a
-    frame is a row: partition, "offset" and "index" name it. The view events_distinct has the events
+    Each topic is a view (events, items, control, slates, experiments, dead_letters, audit) of the record as
+    written ("offset", "timestamp", key, value, headers), its day and partition, and typed columns. A record
+    of a frame is a row: partition, "offset" and "index" name it. The view events_distinct has the events
     that a fold counts: without duplicates, and without records that do not decode.
 
     \b

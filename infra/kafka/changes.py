@@ -9,6 +9,7 @@ import msgspec
 from kafka import KafkaProducer
 
 from infra.kafka import kafka_client
+from infra.kafka.audit import administering
 from infra.kafka.names import broker_name
 from infra.settings import Settings
 from infra.store import redis_client
@@ -78,19 +79,28 @@ def publish(
         if expected_version not in (None, version):
             raise OtherChange(_OTHER.format(name))
         text = msgspec.json.encode(body)
-        offset = _send(settings, subject, identifier, version, text, reason)
-        until = time.monotonic() + APPLY_SECONDS
-        while time.monotonic() < until:
-            # read first: what is held afterwards is at least what the fold made of these offsets
-            folded = _folded_until(client, keyspace)
-            held = _held(client, keyspace, name)
-            if held is not None and held.version > version:
-                if held.version == version + 1 and held.body.encode() == text:
-                    return held
-                raise OtherChange(_OTHER.format(name))
-            if folded > offset:
-                raise ChangeNotApplied(f"{name}: refused (`freshet tail dead-letters` says why)")
-            time.sleep(0.02)
+        with administering(settings, "control change", name, reason=reason) as act:
+            offset = _send(settings, subject, identifier, version, text, reason)
+            act.position = f"{CONTROL.name}:0:{offset}"
+            return _await_in_force(client, keyspace, name, version, text, offset)
+
+
+def _await_in_force(
+    client: Any, keyspace: Keyspace, name: str, version: int, text: bytes, offset: int
+) -> Held:
+    """Returns once the change at `offset` is in force. Errors: `OtherChange`, `ChangeNotApplied`."""
+    until = time.monotonic() + APPLY_SECONDS
+    while time.monotonic() < until:
+        # read first: what is held afterwards is at least what the fold made of these offsets
+        folded = _folded_until(client, keyspace)
+        held = _held(client, keyspace, name)
+        if held is not None and held.version > version:
+            if held.version == version + 1 and held.body.encode() == text:
+                return held
+            raise OtherChange(_OTHER.format(name))
+        if folded > offset:
+            raise ChangeNotApplied(f"{name}: refused (`freshet tail dead-letters` says why)")
+        time.sleep(0.02)
     raise ChangeNotApplied(
         f"{name}: it is not in force after {APPLY_SECONDS:g} s: the flow `control` is down"
     )

@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from infra.settings import Settings
 
 
-READABLE_TOPICS: Final = ("events", "items", "control", "slates", "experiments", "dead-letters")
+READABLE_TOPICS: Final = (
+    "events",
+    "items",
+    "control",
+    "slates",
+    "experiments",
+    "dead-letters",
+    "audit",
+)
 
 
 def records(

@@ -1,1 +1,1 @@
-"""What an access token may allow."""
+"""Access: what a token may allow, and the records of who did what."""

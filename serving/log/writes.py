@@ -35,6 +35,7 @@ from schemas.alphabet import Millis
 from schemas.headers import Headers
 from schemas.identity import partition_of
 from schemas.record import Record
+from schemas.topics import BY_NAME
 from serving.log import refused
 from serving.log.orphan_writes import OrphanSpool
 from serving.log.producer import LogProducer, settle
@@ -323,7 +324,8 @@ class Writes:
 
     def _repartitioned(self, entry: Entry) -> Entry:
         record = entry.record
-        partition = partition_of(record.key, self._partitions)
+        count = BY_NAME[entry.topic].partitions or self._partitions
+        partition = partition_of(record.key, count)
         return entry._replace(record=record._replace(partition=partition))
 
     def _warn_once(self, text: str) -> None:

@@ -13,7 +13,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from infra.kafka.produce.errors import NotDurable, RecordRefused, TimeRefused
+from infra.kafka.produce.errors import NotDurable
+from schemas import control
 from schemas.alphabet import Position
 from schemas.headers import traced
 from schemas.record import Record
@@ -26,6 +27,8 @@ from serving.http.forms import Rejection
 from serving.http.guard import caller
 from serving.http.parameters import check_query
 from serving.http.trace import traceparent
+from serving.log.durability import not_durable
+from serving.routes.audited import administering
 
 Durable = Literal["broker", "spool"]
 
@@ -82,13 +85,26 @@ async def append(request: Request, topic: Topic, records: Sequence[Record]) -> R
     try:
         offsets = await log.append(topic.name, records, headers)
     except NotDurable as error:
-        raise not_durable(serving, error) from None
+        raise not_durable(serving.metrics, error) from None
     return Receipt("spool", {}) if offsets is None else Receipt("broker", offsets)
 
 
 async def append_each(request: Request, topic: Topic, *records: Record) -> Response:
     """A 202 for records that `write_each` appends. Errors: `Problem` 413, 503."""
     return json_response(await write_each(request, topic, *records), 202)
+
+
+async def append_change(request: Request, record: Record) -> Response:
+    """A 202 for a change of `control`, which is recorded in `audit`. Errors: `Problem` 413; 503, also where
+    nothing keeps that record: then nothing is changed."""
+    serving, change = state(request), control.decode(record.value)
+    if not serving.producer.available.is_set():  # no change is spooled
+        raise not_durable(serving.metrics, NotDurable())
+    target = f"{change.subject}:{change.id}"
+    async with administering(request, target, reason=change.reason) as act:
+        written = await write_each(request, CONTROL, record)
+        act.position = f"{CONTROL.name}:{written.position}"
+    return json_response(written, act.status)
 
 
 async def write_each(request: Request, topic: Topic, *records: Record) -> Written:
@@ -134,30 +150,6 @@ async def append_valid(
 def render_positions(offsets: Mapping[int, int]) -> list[str]:
     """Positions as clients see them, by partition."""
     return [str(Position(partition, offset)) for partition, offset in sorted(offsets.items())]
-
-
-def not_durable(serving: Serving, error: NotDurable) -> Problem:
-    """The problem for `error`: 413 where the broker refuses the record, else 503."""
-    if isinstance(error, RecordRefused):
-        return Problem(
-            413,
-            "record_too_large",
-            "The broker does not take a record of this size; send a smaller one.",
-        )
-    serving.metrics.add("freshet_not_durable_total")
-    if isinstance(error, TimeRefused):
-        return Problem(
-            503,
-            "clock_off",
-            "The clock of this server is more than an hour off, and the broker takes none of its records:"
-            " retry with the same ids at another server, or once the clock is set.",
-        )
-    return Problem(
-        503,
-        "not_durable",
-        "Neither the broker nor the spool has all of it; retry with the same ids.",
-        headers={"Retry-After": "1"},
-    )
 
 
 def all_rejected(rejected: list[Rejection], name: str | None) -> Problem:

@@ -23,7 +23,8 @@ from serving.http.direct import Respond
 from serving.http.errors import ENCODE, as_problem, identified, problem_response
 from serving.http.head import Head, admits
 from serving.http.media import is_ndjson, is_usual
-from serving.routes.accepted import Receipt, not_durable
+from serving.log.durability import not_durable
+from serving.routes.accepted import Receipt
 from serving.routes.events import PATH, SCOPE, accepted
 
 _JSON: Final = (b"content-type", b"application/json")
@@ -92,7 +93,7 @@ class EventsResponder:
         identifier = identified(head.headers.get(b"x-request-id", b"").decode("latin-1"))
         try:
             if outcome.error is not None:
-                raise not_durable(serving, outcome.error)
+                raise not_durable(metrics, outcome.error)
             offsets = outcome.offsets
             receipt = Receipt("spool", {}) if offsets is None else Receipt("broker", offsets)
             content = ENCODE(accepted(serving, ingested, receipt, started))

@@ -24,7 +24,6 @@ from schemas.readouts import Comparison, VariantOut
 from schemas.reject import Rejected
 from schemas.state import fences as fence
 from schemas.state.tables import MOMENTS_KEY
-from schemas.topics import CONTROL
 from serving.context import Serving, state
 from serving.edge import control
 from serving.edge.control import ExperimentIn
@@ -34,7 +33,7 @@ from serving.http.guard import caller, guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
 from serving.http.parameters import check_query
 from serving.http.registry import ID
-from serving.routes.accepted import Written, append_each, path_and_body
+from serving.routes.accepted import Written, append_change, path_and_body
 from serving.routes.controlled import with_defaults
 from serving.state.people import STORE_TIMEOUT_SECONDS
 
@@ -213,7 +212,7 @@ async def put_experiment(request: Request) -> Response:
     identifier, content, serving = await path_and_body(request, "experiment_id")
     definitions = serving.control.definitions
     record = control.experiment(content, identifier, definitions, caller(request), serving.clock())
-    return await append_each(request, CONTROL, record)
+    return await append_change(request, record)
 
 
 @router.get(

@@ -19,7 +19,6 @@ from starlette.responses import Response
 from schemas import times
 from schemas.access.scopes import EXP_ADMIN, EXP_READ
 from schemas.control import BUILT_IN, Recipe
-from schemas.topics import CONTROL
 from serving.context import state
 from serving.edge import control as ingest_control
 from serving.edge.control import PlacementIn
@@ -28,7 +27,7 @@ from serving.http.errors import Problem, json_response
 from serving.http.guard import caller, guarded_router, needs
 from serving.http.openapi import answers, body
 from serving.http.parameters import check_query
-from serving.routes.accepted import Written, append_each, path_and_body
+from serving.routes.accepted import Written, append_change, path_and_body
 from serving.routes.controlled import with_defaults
 from serving.world.placements import Control
 
@@ -64,7 +63,7 @@ class PlacementsOut(msgspec.Struct):
 async def put_placement(request: Request) -> Response:
     identifier, content, serving = await path_and_body(request, "placement")
     record = ingest_control.placement(content, identifier, caller(request), serving.clock())
-    return await append_each(request, CONTROL, record)
+    return await append_change(request, record)
 
 
 @router.get(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from serving.read.answer import Answer, PageOut
 from serving.read.reply import Reply
 from serving.read.resolve import check_own, for_row
 from serving.routes import replies
+from serving.routes.audited import REQUEST_REASON, note_read
 
 router: Final = guarded_router()
 
@@ -69,7 +70,7 @@ _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
 
 
 def _documented(*names: str) -> dict[str, Any]:
-    return parameters(*((name, "query", *_DOCUMENTED[name]) for name in names))
+    return parameters(*((name, "query", *_DOCUMENTED[name]) for name in names), REQUEST_REASON)
 
 
 @router.get(
@@ -83,7 +84,9 @@ async def recommendations(request: Request) -> Response:
     serving, parsed = _parsed(request, query.recommendations)
     if serving.queue.overloaded:
         return respond_shed(overload.shed(serving, parsed))
-    return _respond(serving, "recommendations", await recommend.recommend(serving, parsed))
+    reply = await recommend.recommend(serving, parsed)
+    _note_explained(request, [parsed], [reply])
+    return _respond(serving, "recommendations", reply)
 
 
 @router.post(
@@ -113,10 +116,11 @@ async def recommend_rows(request: Request) -> Response:
         shed = overload.shed_page(serving, page_request)
         return respond_shed(shed[0] if page_request.single else PageOut(shed))
     if page_request.single:
-        return _respond(
-            serving, "recommendations", await recommend.recommend(serving, page_request.rows[0])
-        )
+        reply = await recommend.recommend(serving, page_request.rows[0])
+        _note_explained(request, page_request.rows, [reply])
+        return _respond(serving, "recommendations", reply)
     made = await recommend.page(serving, page_request)
+    _note_explained(request, page_request.rows, made)
     page = PageOut([reply.answer for reply in made])
     return _respond_all(serving, "recommendations", made, page)
 
@@ -131,6 +135,7 @@ async def recommend_rows(request: Request) -> Response:
 async def popular(request: Request) -> Response:
     serving, parsed = _parsed(request, query.popular)
     reply = await serving.queue.run(partial(lists.popular, serving, parsed))
+    _note_explained(request, [parsed], [reply])
     return _respond(serving, "popular", reply)
 
 
@@ -147,6 +152,7 @@ async def similar(request: Request) -> Response:
     if serving.queue.overloaded:
         return respond_shed(overload.shed_similar(serving, parsed))
     reply = await serving.queue.run(partial(lists.similar, serving, item_id, parsed))
+    _note_explained(request, [parsed], [reply])
     return _respond(serving, "similar", reply)
 
 
@@ -165,6 +171,12 @@ def _check_scopes(request: Request, parsed: query.Query) -> None:
     if parsed.explain == "full":
         check_scope(request, EXPLAIN)
     check_own(state(request), caller(request), parsed)
+
+
+def _note_explained(request: Request, queries: Sequence[query.Query], made: list[Reply]) -> None:
+    """Records whose decisions were shown whole: `explain=full` has what is held of a person."""
+    pairs = zip(queries, made, strict=True)
+    note_read(request, [reply.slate.person for asked, reply in pairs if asked.explain == "full"])
 
 
 def respond_shed(content: Answer | PageOut) -> Response:

@@ -95,6 +95,7 @@ def line(topic: str, record: dict[str, Any]) -> str:
         "control": _control,
         "slates": _slate,
         "dead-letters": _letter,
+        "audit": _audit,
     }[topic](value)
     return f"{at}  {words}"
 
@@ -150,6 +151,16 @@ def _slate(value: dict[str, Any]) -> str:
 def _letter(value: dict[str, Any]) -> str:
     where = f"{value.get('topic')} {value.get('partition')}:{value.get('offset')}"
     return f"{where}  {click.style(str(value.get('reason')), fg='red')}"
+
+
+def _audit(value: dict[str, Any]) -> str:
+    who = value.get("account") or value.get("client")
+    what = click.style(f"{value.get('method')} {value.get('route')}", bold=True)
+    targets = " ".join(value.get("targets", ()))
+    stage = f"answered {value['status']}" if value.get("status") else str(value.get("stage"))
+    colour = "red" if value.get("status", 0) >= 400 else "magenta"
+    said = click.style(stage, fg=colour)
+    return f"{_person(value.get('person'))}  {who}  {what} {targets}  {said}{_dim(value.get('reason'))}"
 
 
 def _printable(value: Any) -> Any:

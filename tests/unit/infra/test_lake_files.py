@@ -16,6 +16,7 @@ from infra.lake.store import Store
 from infra.lake.write import columns
 from infra.log_reader import Batch, OffTheLog
 from schemas import dead_letters, events, items, lake, slates
+from schemas.access.audit import AuditRecord
 from schemas.lake import BY_TOPIC, TABLES
 from schemas.topics import BY_NAME, EVENTS
 from tests.support import lakes
@@ -150,6 +151,21 @@ def test_typed_columns_of_the_others() -> None:
             {"slate_id": "s", "items": ["i1", "i2"], "person": None, "session_id": "x"},
         ),
         ("slates", shown, {"sources": ["popular", "explore"], "swapped": [2], "took_ms": 0.0}),
+        (
+            "audit",
+            AuditRecord(
+                audit_id="a",
+                stage="answered",
+                kind="access",
+                occurred_at=DAY,
+                client="shop",
+                method="GET",
+                route="/v1/recommendations",
+                targets=("person:01ab",),
+                status=200,
+            ),
+            {"client": "shop", "person": None, "targets": ["person:01ab"], "status": 200},
+        ),
         ("dead-letters", letter, {"of_topic": "events", "of_partition": 3, "of_offset": 7}),
     ):
         batch = lakes.batch(0, [msgspec.json.encode(record)], [DAY])
