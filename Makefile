@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ALL ?=
 export ALL
 
-.PHONY: help demo test check slow bench lint up kafka chaos lock
+.PHONY: help demo test check slow bench lint up kafka chaos lock licences bom advisories pin
 
 help:
 	@echo "make demo    the whole system on real data: import, train, replay, measure (about 3 min)"
@@ -26,6 +26,9 @@ help:
 	@echo "make chaos   RUNS=1 seeded runs of a system under faults, into .freshet/chaos/report.json"
 	@echo "             (SECONDS=45 of traffic at RATE=2000 events/s, SEED= of the first, BROKER=kafka or kafka3)"
 	@echo "make up      run broker, Redis, flows and serving here, until Ctrl-C"
+	@echo "make bom     dist/freshet.cdx.json: what the wheel runs with, as a bill of materials (CycloneDX)"
+	@echo "make advisories   known vulnerabilities of the locked packages (asks osv.dev)"
+	@echo "make pin     pins the images of the containers by digest (asks their registry, through Docker)"
 	@echo "make kafka   Apache Kafka in the foreground, on KAFKA_PORT=9092 (Java 17 and Maven)"
 
 $(SETUP): pyproject.toml infra/lock/dev.txt $(wildcard setup.py models/*.[ch] models/*/*.[ch] serving/*/*.[ch] models/kernels/build.py)
@@ -73,3 +76,18 @@ lock: $(SETUP)
 	$(UV_LOCK) pyproject.toml -c infra/lock/dev.txt -o infra/lock/run.txt
 	$(UV_LOCK) pyproject.toml --extra train -c infra/lock/dev.txt -o infra/lock/train.txt
 	$(UV_LOCK) --group serve -c infra/lock/dev.txt -o infra/lock/serve.txt
+	@$(MAKE) --no-print-directory licences
+
+licences: $(SETUP)
+	@$(BIN)/python -m infra.supply_chain.licences
+
+bom: $(SETUP)
+	@mkdir -p dist
+	@$(BIN)/python -m infra.supply_chain.bom > dist/freshet.cdx.json
+
+# 0: none, 1: some, 2: the database does not answer, so nothing is said
+advisories: $(SETUP)
+	@$(BIN)/python -m infra.supply_chain.advisories
+
+pin: $(SETUP)
+	@$(BIN)/python -m infra.supply_chain.images --pin

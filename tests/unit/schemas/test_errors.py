@@ -28,6 +28,7 @@ INTERNAL = {
     "infra.broker.wire.Malformed": "ends one client's connection",
     "infra.client.http.Broken": "its client makes it an ApiError",
     "infra.datasets.find.NotFetched": "the demo goes on with generated films, and says why",
+    "infra.supply_chain.advisories.NotChecked": "reported as not checked, with a status of its own",
     "infra.kafka.connection.BrokenConnection": "ends the connection to a broker, as one that is away",
     "models.release.onnx_trees._Foreign": "its model is one that ONNX Runtime has to run",
     "models.kernels.build.NotBuilt": "the installation goes on without a kernel, and says why",
