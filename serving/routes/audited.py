@@ -24,6 +24,10 @@ REQUEST_REASON: Final = (
     "Why; it is recorded in the topic audit, with who asks.",
 )
 """As Google Cloud's X-Goog-Request-Reason (https://cloud.google.com/apis/docs/system-parameters)."""
+ADMINISTRATION: Final = frozenset(
+    {"admin", "exp:admin", "ops", "privacy:admin", "privacy:self", "tokens:write"}
+)
+"""Scopes whose every method but GET is an act of administration."""
 
 
 @dataclass
@@ -94,7 +98,7 @@ def _audited(
 ) -> AuditRecord:
     serving: Serving = state(request)
     actor = who(request)
-    said = request.headers.get("x-request-reason", "")
+    said = request.headers.get("x-request-reason", "").encode("latin-1").decode(errors="replace")
     return AuditRecord(
         audit_id=serving.make_id(),
         stage=stage,

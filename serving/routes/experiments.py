@@ -34,6 +34,7 @@ from serving.http.openapi import answers, body, merged, parameters
 from serving.http.parameters import check_query
 from serving.http.registry import ID
 from serving.routes.accepted import Written, append_change, path_and_body
+from serving.routes.audited import REQUEST_REASON
 from serving.routes.controlled import with_defaults
 from serving.state.people import STORE_TIMEOUT_SECONDS
 
@@ -204,7 +205,9 @@ class ExperimentsOut(msgspec.Struct):
     responses=answers(202, Written, 400, 401, 413, 422, 503),
     openapi_extra=merged(
         body(ExperimentIn),
-        parameters(("experiment_id", "path", {**ID, "description": TOKEN}, "Its id.")),
+        parameters(
+            ("experiment_id", "path", {**ID, "description": TOKEN}, "Its id."), REQUEST_REASON
+        ),
     ),
 )
 @needs(EXP_ADMIN)

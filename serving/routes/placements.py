@@ -25,9 +25,10 @@ from serving.edge.control import PlacementIn
 from serving.http.body import path_id
 from serving.http.errors import Problem, json_response
 from serving.http.guard import caller, guarded_router, needs
-from serving.http.openapi import answers, body
+from serving.http.openapi import answers, body, merged, parameters
 from serving.http.parameters import check_query
 from serving.routes.accepted import Written, append_change, path_and_body
+from serving.routes.audited import REQUEST_REASON
 from serving.routes.controlled import with_defaults
 from serving.world.placements import Control
 
@@ -57,7 +58,7 @@ class PlacementsOut(msgspec.Struct):
     status_code=202,
     summary="Change what a placement serves",
     responses=answers(202, Written, 400, 401, 413, 422, 503),
-    openapi_extra=body(PlacementIn),
+    openapi_extra=merged(body(PlacementIn), parameters(REQUEST_REASON)),
 )
 @needs(EXP_ADMIN)
 async def put_placement(request: Request) -> Response:

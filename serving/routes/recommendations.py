@@ -15,7 +15,7 @@ from serving.context import Serving, state
 from serving.http.body import path_id, read_body
 from serving.http.errors import ENCODE
 from serving.http.guard import caller, check_scope, guarded_router, needs
-from serving.http.openapi import answers, body, parameters
+from serving.http.openapi import answers, body, merged, parameters
 from serving.http.registry import schema_of
 from serving.http.trace import traceparent
 from serving.read import lists, overload, query, recommend, rows
@@ -92,13 +92,16 @@ async def recommendations(request: Request) -> Response:
 @router.post(
     "/v1/recommendations",
     summary="The same with a body, or several rows of one page",
-    openapi_extra=body(
-        rows.PageIn,
-        description=(
-            "One row, answered as GET answers it; or with `requests` 1 to "
-            f"{rows.MAX_ROWS} rows of at most {rows.MAX_PAGE_ITEMS} items together, answered as `rows`. The"
-            " fields beside `requests` are the defaults of each row; `distinct`: an item that a row shows, or"
-            " a variant of it, is in no row after it."
+    openapi_extra=merged(
+        parameters(REQUEST_REASON),
+        body(
+            rows.PageIn,
+            description=(
+                "One row, answered as GET answers it; or with `requests` 1 to "
+                f"{rows.MAX_ROWS} rows of at most {rows.MAX_PAGE_ITEMS} items together, answered as `rows`."
+                " The fields beside `requests` are the defaults of each row; `distinct`: an item that a row"
+                " shows, or a variant of it, is in no row after it."
+            ),
         ),
     ),
     responses=answers(200, (Answer, PageOut), 400, 401, 403, 413, 422, 503),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,15 @@ from infra.settings import Settings, signing_key
 from schemas.access.audit import AuditRecord
 from schemas.errors import FreshetError
 from schemas.identity import anonymous, pseudonym
+from serving.app import create
+from serving.http.guard import Guarded
+from serving.routes.audited import ADMINISTRATION
 from tests.support.http import Server, metric, serving
 from tests.support.outage import Broker
 
 RECIPE = {"expected_version": 0, "recipe": {"weights": {"popular": 1}}}
 CLIENT = "local"
+BECAUSE = "wegen der Rücknahme"
 
 
 def audited(settings: Settings) -> list[AuditRecord]:
@@ -88,8 +93,23 @@ def test_a_change_is_recorded_before_it_is_made_and_before_it_is_answered(
     assert answered.occurred_at >= requested.occurred_at > 0
     # what is wrong changes nothing and is not recorded; the header has the reason where the body has none
     assert edge.ask("PUT", path, {}).status == 422
-    edge.ask("PUT", path, body, {"X-Request-Reason": "because"})
-    assert [it.reason for it in audited(edge.settings)[before:]] == ["why"] * 2 + ["because"] * 2
+    edge.ask("PUT", path, body, {"X-Request-Reason": BECAUSE.encode().decode("latin-1")})
+    assert [it.reason for it in audited(edge.settings)[before:]] == ["why"] * 2 + [BECAUSE] * 2
+
+
+def test_every_route_that_administers_records_it() -> None:
+    """A new one calls `administering`."""
+    routes = [it for it in create(Settings()).routes if isinstance(it, Guarded)]
+    found = [it for it in routes if it.scope in ADMINISTRATION and it.taken != {"GET"}]
+    assert {it.path for it in found} >= {
+        "/v1/placements/{placement}",
+        "/v1/experiments/{experiment_id}",
+    }
+    for route in found:
+        called = inspect.unwrap(route.endpoint).__code__.co_names
+        assert {"administering", "append_change"} & set(called), route.path
+        described = [it["name"] for it in (route.openapi_extra or {})["parameters"]]
+        assert "X-Request-Reason" in described, route.path
 
 
 def test_what_is_shown_of_a_person_is_recorded_and_a_plain_read_is_not(edge: Server) -> None:

@@ -23,6 +23,7 @@ from infra.apps.train.trained import Judged, TrainedRelease
 from infra.cli.main import cli
 from infra.kafka import changes
 from infra.kafka.changes import in_force
+from infra.kafka.records import records
 from infra.releases.errors import ReleaseUnavailable
 from infra.settings import VARIABLES, Settings, to_environment
 from infra.terminal.progress import Reporter
@@ -141,6 +142,10 @@ def test_of_two_promoted_at_once_one_is_refused(installation: Settings) -> None:
         promote(installation, seen, TWO)
     assert raised.value.exit_code == 2
     assert states()[ONE] == "serves"
+    acts = records(installation, "audit", from_beginning=True, until_end=True)
+    found = [it["value"] for it in acts]
+    assert {(it["client"], it["route"]) for it in found} == {("cli", "control change")}
+    assert (["policy:release"], 200) in [(it["targets"], it.get("status")) for it in found]
 
 
 def test_what_was_trained_while_another_was_promoted_does_not_replace_it(

@@ -127,6 +127,13 @@ def test_a_dead_letter_is_of_our_topic_and_goes_back_to_its_own(
     assert freshet(shop, "dead-letters", "show", "events:2:0")
     sent = json.loads(freshet(shop, "dead-letters", "redrive", "--all", "--json"))
     assert (sent["sent"], count(shop), count(plain)) == (1, 2, 0)
+    acts = [it["value"] for it in tail(shop, "audit", 2)]
+    assert [(it["route"], it.get("status")) for it in acts] == [
+        ("dead-letters redrive", None),
+        ("dead-letters redrive", 200),
+    ]
+    assert acts[0]["targets"] == ["dead-letters:events:2"]
+    assert count(plain, "audit") == 0
 
 
 def test_another_prefix_is_another_log_so_the_state_is_refused(own: Settings) -> None:
