@@ -233,6 +233,8 @@ def _redrive(
         if not dry_run:
             letters = [box.letters[name].letter for name in due]
             targets = dict.fromkeys(f"dead-letters:{it.topic}:{it.partition}" for it in letters)
+            if not due:
+                return Redriven()
             with administering(settings, "dead-letters redrive", *targets):
                 return box.redrive(due)
         sent = [name for name in due if box.letters[name].sent]

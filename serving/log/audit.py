@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -20,17 +21,22 @@ from serving.metrics import Metrics
 log = logging.getLogger("freshet.serving")
 Append = Callable[[str, Sequence[Record], Headers], Awaitable[Any]]
 """Topic, records, headers: `serving.log.writes.Writes.append`. Errors: `NotDurable`."""
+LOSS_LOG_SECONDS: Final = 60.0
 MAX_UNKEPT: Final = 10_000
 """Records that nobody waits for; one more is lost, and counted."""
 
 
 class AuditTrail:
-    """A component of the server, on its event loop. It stops before `writes` does."""
+    """A component of the server, on its event loop. It stops before `writes` does. `clock` in s: losses are
+    logged once in `LOSS_LOG_SECONDS`."""
 
     name = "audit"
 
-    def __init__(self, append: Append, metrics: Metrics) -> None:
-        self._append, self._metrics = append, metrics
+    def __init__(
+        self, append: Append, metrics: Metrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._append, self._metrics, self._clock = append, metrics, clock
+        self._unlogged, self._next_log_at = 0, float("-inf")
         self._unkept: set[asyncio.Task[None]] = set()
 
     @property
@@ -80,4 +86,7 @@ class AuditTrail:
 
     def _count_lost(self, record: AuditRecord) -> None:
         self._metrics.add("freshet_audit_lost_total", kind=record.kind)
-        log.error("neither the broker nor the spool takes a record of audit (%s)", record.kind)
+        self._unlogged += 1
+        if self._clock() >= self._next_log_at:
+            log.error("records of audit that neither broker nor spool took: %d", self._unlogged)
+            self._unlogged, self._next_log_at = 0, self._clock() + LOSS_LOG_SECONDS
