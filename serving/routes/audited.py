@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from starlette.requests import Request
 
@@ -28,6 +28,14 @@ ADMINISTRATION: Final = frozenset(
     {"admin", "exp:admin", "ops", "privacy:admin", "privacy:self", "tokens:write"}
 )
 """Scopes whose every method but GET is an act of administration."""
+
+
+class TokenCaller(Protocol):
+    """What the guard knows of who sends a request."""
+
+    client: str
+    subject: str
+    anonymous_id: str
 
 
 @dataclass
@@ -85,7 +93,23 @@ def note_read(request: Request, people: Iterable[Pseudonym | None]) -> None:
 
 def who(request: Request) -> Actor:
     """The client, the subject's pseudonym and the id of the token of a request that was admitted."""
-    return Actor("token" if state(request).settings.token else "local", "", "")
+    serving, caller = state(request), request.scope.get("freshet.caller")
+    if caller is None:  # until every way of admission keeps its caller
+        return Actor("token" if serving.settings.token else "local", "", "")
+    return Actor(caller.client, _person(serving, caller), getattr(caller, "token_id", ""))
+
+
+def _person(serving: Serving, caller: TokenCaller) -> str:
+    """The pseudonym of whom the token is of: a visitor's for a browser token, "" where it is of a program."""
+    try:
+        if caller.anonymous_id:
+            return serving.people.anonymous(caller.anonymous_id).pseudonym
+        # RFC 9068, section 2.2: where no person takes part, the subject is the client
+        if caller.subject and caller.subject != caller.client:
+            return serving.people.user(caller.subject).pseudonym
+    except Rejected:  # no id of a person here
+        pass
+    return ""
 
 
 def _audited(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
 
 from infra.cli.tail.command import line
 from infra.kafka import kafka_client
@@ -20,13 +23,13 @@ from schemas.access.audit import AuditRecord
 from schemas.errors import FreshetError
 from schemas.identity import anonymous, pseudonym
 from serving.app import create
+from serving.edge.identity import People
 from serving.http.guard import Guarded
-from serving.routes.audited import ADMINISTRATION
+from serving.routes.audited import ADMINISTRATION, who
 from tests.support.http import Server, metric, serving
 from tests.support.outage import Broker
 
 RECIPE = {"expected_version": 0, "recipe": {"weights": {"popular": 1}}}
-CLIENT = "local"
 BECAUSE = "wegen der Rücknahme"
 
 
@@ -80,13 +83,14 @@ def test_a_change_is_recorded_before_it_is_made_and_before_it_is_answered(
         stage="requested",
         kind="administration",
         occurred_at=0,
-        client=CLIENT,
+        client=requested.client,
         method="PUT",
         route=route,
         targets=(target,),
         reason="why",
         request_id="r1",
     )
+    assert requested.client in {"local", "token", "home"}
     position = f"control:{answer.json['position']}"
     assert (answered.stage, answered.status, answered.position) == ("answered", 202, position)
     assert answered.audit_id == requested.audit_id
@@ -134,6 +138,35 @@ def test_what_is_shown_of_a_person_is_recorded_and_a_plain_read_is_not(edge: Ser
     }
     assert u2 not in str(found)
     assert metric(edge, "freshet_audit_lost_total") == 0
+
+
+class Caller(NamedTuple):
+    client: str
+    subject: str = ""
+    anonymous_id: str = ""
+    token_id: str = ""
+
+
+@pytest.mark.parametrize(
+    ("caller", "wanted"),
+    [
+        (Caller("shop", "shop", "", "t1"), ("shop", "", "t1")),
+        (Caller("console", "u1"), ("console", "user u1", "")),
+        (Caller("browser", "", "a1"), ("browser", "visitor a1", "")),
+        (Caller("console", "null"), ("console", "", "")),
+    ],
+)
+def test_who_it_is_says_the_token(caller: Caller, wanted: tuple[str, str, str]) -> None:
+    people = People((1, b"k" * 32), 4)
+    names = {
+        "": "",
+        "user u1": people.user("u1").pseudonym,
+        "visitor a1": people.anonymous("a1").pseudonym,
+    }
+    app = Starlette()
+    app.state.serving = SimpleNamespace(people=people, settings=Settings())
+    request = Request({"type": "http", "app": app, "freshet.caller": caller})
+    assert who(request) == (wanted[0], names[wanted[1]], wanted[2])
 
 
 @pytest.fixture
