@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from starlette.requests import Request
 
 from infra.kafka.produce.errors import NotDurable
 from schemas.access.audit import MAX_REASON, PERSON, AuditKind, AuditRecord, Stage, answered
+from schemas.access.scopes import EXP_ADMIN, OPS, PRIVACY_ADMIN, PRIVACY_SELF, TOKENS_WRITE
 from schemas.alphabet import Pseudonym
 from schemas.reject import Rejected
+from serving.access.caller import Caller
 from serving.context import Serving, state
 from serving.http.errors import Problem, request_id
+from serving.http.guard import caller
 from serving.log.durability import not_durable
 
 REQUEST_REASON: Final = (
@@ -24,18 +27,8 @@ REQUEST_REASON: Final = (
     "Why; it is recorded in the topic audit, with who asks.",
 )
 """As Google Cloud's X-Goog-Request-Reason (https://cloud.google.com/apis/docs/system-parameters)."""
-ADMINISTRATION: Final = frozenset(
-    {"admin", "exp:admin", "ops", "privacy:admin", "privacy:self", "tokens:write"}
-)
+ADMINISTRATION: Final = frozenset((EXP_ADMIN, OPS, PRIVACY_ADMIN, PRIVACY_SELF, TOKENS_WRITE))
 """Scopes whose every method but GET is an act of administration."""
-
-
-class TokenCaller(Protocol):
-    """What the guard knows of who sends a request."""
-
-    client: str
-    subject: str
-    anonymous_id: str
 
 
 @dataclass
@@ -93,13 +86,11 @@ def note_read(request: Request, people: Iterable[Pseudonym | None]) -> None:
 
 def who(request: Request) -> Actor:
     """The client, the subject's pseudonym and the id of the token of a request that was admitted."""
-    serving, caller = state(request), request.scope.get("freshet.caller")
-    if caller is None:  # until every way of admission keeps its caller
-        return Actor("token" if serving.settings.token else "local", "", "")
-    return Actor(caller.client, _person(serving, caller), getattr(caller, "token_id", ""))
+    found = caller(request)
+    return Actor(found.client, _person(state(request), found), found.token_id)
 
 
-def _person(serving: Serving, caller: TokenCaller) -> str:
+def _person(serving: Serving, caller: Caller) -> str:
     """The pseudonym of whom the token is of: a visitor's for a browser token, "" where it is of a program."""
     try:
         if caller.anonymous_id:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Final
 
 import msgspec
@@ -10,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra import tokens
+from schemas.access.audit import PERSON
 from schemas.access.origins import MAX_ORIGIN_LENGTH, ORIGIN
 from schemas.access.scopes import BROWSER, TOKENS_WRITE
 from schemas.alphabet import GivenId
@@ -18,7 +18,8 @@ from serving.context import state
 from serving.http.body import decode, read_body
 from serving.http.errors import json_response
 from serving.http.guard import caller, guarded_router, needs
-from serving.http.openapi import answers, body
+from serving.http.openapi import answers, body, merged, parameters
+from serving.routes.audited import REQUEST_REASON, administering
 
 router: Final = guarded_router()
 MAX_MINUTES: Final = 60
@@ -49,23 +50,25 @@ _TOKEN: Final = msgspec.json.Decoder(TokenIn)
 @router.post(
     "/v1/tokens",
     summary="Make a token for a visitor's browser",
-    responses=answers(200, TokenOut, 400, 401, 403, 413, 422),
-    openapi_extra=body(TokenIn),
+    responses=answers(200, TokenOut, 400, 401, 403, 413, 422, 503),
+    openapi_extra=merged(body(TokenIn), parameters(REQUEST_REASON)),
 )
 @needs(TOKENS_WRITE)
 async def post_token(request: Request) -> Response:
     asked, serving = decode((await read_body(request)).content, _TOKEN), state(request)
     if asked.origin not in serving.settings.page_origins:
         raise Rejected("origin", "unknown_value", "origin takes one of FRESHET_ORIGINS.")
-    serving.people.anonymous(asked.anonymous_id)  # what is no id of a person is refused here
-    made = tokens.make_token(
-        serving.settings,
-        BROWSER,
-        minutes=asked.minutes,
-        anonymous_id=asked.anonymous_id,
-        origin=asked.origin,
-        client=caller(request).client,
-        now=time.time(),
-    )
+    # what is no id of a person is refused here
+    visitor = serving.people.anonymous(asked.anonymous_id)
+    async with administering(request, f"{PERSON}:{visitor.pseudonym}") as act:
+        made = tokens.make_token(
+            serving.settings,
+            BROWSER,
+            minutes=asked.minutes,
+            anonymous_id=asked.anonymous_id,
+            origin=asked.origin,
+            client=caller(request).client,
+        )
+        act.status = 200
     scope = " ".join(sorted(BROWSER))
     return json_response(TokenOut(made, asked.minutes * 60, scope), headers=NO_STORE)
