@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from infra.hosts import Hosts
 from infra.kafka_settings import KafkaSettings, refusal
 from infra.logs import LEVELS
 from infra.variables import is_service_link, refusal_of_unknown
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from schemas.keys import Keyspace
 
 _CLUSTER: Final = "redis+cluster://"
+_LOOPBACK: Final = "localhost,127.0.0.1,[::1]"
 _JWT: Final = "eyJ"
 """What every JSON object begins with in base64."""
 MAX_RATING: Final = 1e12
@@ -51,6 +53,9 @@ class Settings(KafkaSettings, frozen=True, kw_only=True):
     auth: str = "on"
     """on: every request needs an access token; off: nobody is asked for one, and the API is served on
     loopback alone."""
+    hosts: str = ""
+    """Hosts that serving answers to, comma-separated: shop.example for every port, shop.example:8443 for one;
+    another Host is answered 421. "" is any, as a token guards; with FRESHET_AUTH=off this machine's alone."""
     token: str = ""
     """One bearer token with every scope, for a small installation: 16 characters of ASCII or more. A JWT
     (freshet token) is one to send: commands take it from here."""
@@ -202,6 +207,11 @@ class Settings(KafkaSettings, frozen=True, kw_only=True):
     def shared_token(self) -> str:
         """The one token of a small installation, "" for none: a JWT in FRESHET_TOKEN is one to send alone."""
         return "" if self.token.startswith(_JWT) else self.token
+
+    @property
+    def answers_to(self) -> Hosts:
+        """The hosts that serving answers to. Errors: ValueError."""
+        return Hosts(self.hosts or (_LOOPBACK if self.auth == "off" else ""))
 
     @property
     def bind(self) -> str:
@@ -377,6 +387,12 @@ def _check(settings: Settings) -> None:
             "FRESHET_RATING_SCALE takes min,max or min,max,middle: min below max, the middle between"
             " them, such as 1,5"
         )
+    try:
+        _ = settings.answers_to
+    except ValueError:
+        raise BadSetting(
+            "FRESHET_HOSTS takes hosts with commas between them, such as shop.example,shop.example:8443"
+        ) from None
     try:
         _ = settings.refused_ids
     except Rejected as error:

@@ -28,6 +28,7 @@ from serving.http.bounds import ConnectionLimits
 from serving.http.connections import Connections
 from serving.http.direct import Responders
 from serving.http.protocol import BoundedProtocol
+from serving.http.remembered import RememberedHeads
 from serving.read.query import INSTEAD
 from serving.routes import direct_reads
 from serving.routes.direct import EventsResponder
@@ -106,6 +107,8 @@ def protocol(app: FastAPI) -> type[BoundedProtocol]:
             )
         )
         instead = INSTEAD
+        hosts = settings.answers_to
+        remembered = RememberedHeads()  # what may be remembered depends on the hosts
         responders = made_responders
         origins = app.state.origins
 

@@ -56,6 +56,20 @@ def malformed_length() -> Problem:
     return Problem(400, "malformed", detail, [("Content-Length", "malformed")])
 
 
+def malformed_host() -> Problem:
+    """RFC 9112, 3.2."""
+    detail = "A request names its host once, as name or name:port."
+    return Problem(400, "malformed", detail, [("Host", "malformed")])
+
+
+def misdirected() -> Problem:
+    """RFC 9110, 15.5.20."""
+    detail = (
+        "This server does not answer to this host: FRESHET_HOSTS lists those that it answers to."
+    )
+    return Problem(421, "misdirected_request", detail, [("Host", "unknown_value")])
+
+
 def unknown_transfer_coding() -> Problem:
     """RFC 9112, 6.1."""
     return Problem(

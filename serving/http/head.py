@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -15,7 +14,6 @@ from serving.access.keys import KeysUnavailable
 from serving.access.oauth import BadToken, UnknownKey
 from serving.http.errors import Problem
 
-_LOOPBACK: Final = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.I)
 _REMEDY: Final = "Leave FRESHET_AUTH=off out: `freshet up` makes a token."
 OPEN: Final = "open"
 """A route of this scope needs no token: for health checks, and for what says how to get one."""
@@ -78,12 +76,10 @@ def admit(head: Head, scope: str, access: Access) -> Caller:
 
 def _check_local(head: Head) -> None:
     """Checks that no page of another site sends this. Only its address guards a server without tokens, and a
-    browser on this machine would let any page send requests to it, or, once the name of its own host points
-    here (DNS rebinding), read from it. Errors: `Problem` 403, 415."""
+    browser on this machine would let any page send requests to it; a page whose own name was made to point
+    here (DNS rebinding) has the protocol refused by its Host. Errors: `Problem` 403."""
     headers = head.headers
     host, origin = headers.get(b"host", b""), headers.get(b"origin")
-    if not _LOOPBACK.fullmatch(host):
-        raise Problem(403, "host", f"Without tokens only this machine is served. {_REMEDY}")
     if headers.get(b"sec-fetch-site") == b"cross-site":
         raise Problem(403, "cross_site", f"Pages of other sites need a token. {_REMEDY}")
     if origin is not None and origin.partition(b"://")[2] != host:

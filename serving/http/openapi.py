@@ -25,6 +25,7 @@ _MEANING: Final = {
     413: "Too large",
     414: "The request line is too long; a body takes more",
     415: "Another media type, charset or coding; `Accept` or `Accept-Encoding` names those that are taken",
+    421: "This server does not answer to the host that the request names",
     422: "A field can't be taken; `errors` names it",
     429: "This address has too many connections; retry after `Retry-After`",
     431: "The headers are too large, or too many",
@@ -111,7 +112,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
 
 def _refusals(reads_body: bool) -> dict[str, Any]:
     """The problems of every route, and of every one that reads a body."""
-    statuses = (408, 414, 415, 429, 431, 501) if reads_body else (408, 414, 429, 431)
+    statuses = (408, 414, 415, 421, 429, 431, 501) if reads_body else (408, 414, 421, 429, 431)
     return {str(status): _problem(status) for status in statuses}
 
 

@@ -9,11 +9,14 @@ whoever sends it can read the answer.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from infra import hosts
+from infra.hosts import Hosts
 from schemas.errors import FreshetError
 from serving.http import bounds
 from serving.http.bounds import MAX_EMPTY_BYTES, MAX_HEADERS, MAX_LENGTH_DIGITS, MAX_LINE_BYTES
@@ -26,6 +29,8 @@ from serving.http.refusing import NO_DATA, LingeringTransport, Phase
 _HEAD_END: Final = b"\r\n\r\n"
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _IGNORED: Final = b"\r\nIgnored:"
+_AUTHORITY: Final = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
+"""Of a target in absolute form (RFC 9112, 3.2.2): it goes for the host."""
 
 
 class _Refused(FreshetError):
@@ -33,9 +38,11 @@ class _Refused(FreshetError):
 
 
 class BoundedProtocol(HoldingProtocol):
-    """`instead`: what the problem of a request line that is too long says to do."""
+    """`instead`: what the problem of a request line that is too long says to do. `hosts`: those that this
+    server answers to."""
 
     instead: ClassVar[str] = ""
+    hosts: ClassVar[Hosts] = Hosts()
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -177,7 +184,9 @@ class BoundedProtocol(HoldingProtocol):
 
     def on_headers_complete(self) -> None:
         try:
-            self._frame()
+            headers = dict(self.headers)
+            self._frame(headers)
+            self._check_host(headers)
         except Problem as problem:
             self._refusal = problem
             raise _Refused(problem.code) from None
@@ -201,9 +210,8 @@ class BoundedProtocol(HoldingProtocol):
             if self.expect_100_continue:
                 self._keeps, cycle.keep_alive = cycle.keep_alive, False
 
-    def _frame(self) -> None:
+    def _frame(self, headers: Mapping[bytes, bytes]) -> None:
         """How the body ends. Errors: `Problem`. The parser has refused a length beside a coding, or two."""
-        headers = dict(self.headers)
         length = headers.get(b"content-length")
         coding = headers.get(b"transfer-encoding")
         if length is not None:
@@ -218,6 +226,21 @@ class BoundedProtocol(HoldingProtocol):
             self._chunks = Chunks()
         if self.parser.should_upgrade():  # CONNECT: what follows would be no HTTP
             raise bounds.malformed_request()
+
+    def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
+        """Host is there once (RFC 9112, 3.2), and one of `hosts`, as is that of an absolute target; HTTP/1.0
+        may leave it out. A head that is remembered has passed. Errors: `Problem` 400, 421."""
+        named = headers.get(b"host")
+        if named is None and self.parser.get_http_version() != "1.0":
+            raise bounds.malformed_host()
+        twice = len(headers) < len(self.headers)  # some name
+        if twice and sum(name == b"host" for name, _ in self.headers) > 1:
+            raise bounds.malformed_host()
+        absolute = None if self.url[:1] == b"/" else _AUTHORITY.match(self.url)
+        for host in (named, absolute and absolute[1]):
+            if host is not None and not self.hosts.takes(host.strip(b" \t")):
+                malformed = hosts.split(host.strip(b" \t")) is None
+                raise bounds.malformed_host() if malformed else bounds.misdirected()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

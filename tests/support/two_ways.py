@@ -31,6 +31,7 @@ from serving.http.connections import Connections
 from serving.http.direct import Respond, Responder, Responders
 from serving.http.head import Head
 from serving.http.protocol import BoundedProtocol
+from serving.http.remembered import RememberedHeads
 from serving.server import protocol, responders
 
 NOW = 1_780_000_000_000
@@ -38,9 +39,10 @@ TOKEN = "s3cret-of-16-bytes"
 ITEM = Item(item_id="i1", category="drama", categories=("drama",), group_id="g1")
 LAST = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: last\r\nConnection: close\r\n\r\n"
 """A request behind those of a test: its answer ends the connection."""
-PLAIN, GUARDED, BYTEWISE, HASTY = "plain", "guarded", "bytewise", "hasty"
+PLAIN, GUARDED, BYTEWISE, HASTY, LISTED = "plain", "guarded", "bytewise", "hasty", "listed"
 """How a server listens: with no token; with `TOKEN`; with none, and each byte is received for itself; with
-none, and a body must have come within 0.2 s."""
+none, and a body must have come within 0.2 s; with none, and it answers to `HOSTS` alone."""
+HOSTS = "shop.example, api.example:8080, [::1]"
 HASTE = ConnectionLimits(grace_seconds=0.2, bytes_per_second=1e9, sweep_seconds=0.05)
 
 
@@ -69,6 +71,7 @@ class Way:
         self.serving, self._direct = serving, direct
         self.state, self.loop = ServerState(), asyncio.get_running_loop()
         self.addresses: dict[str, tuple[str, int]] = {}
+        self.remembered: dict[str, RememberedHeads] = {}
         self._responders: list[_Counted] = []
         serving.clock = lambda: NOW
         serving.make_id = lambda: "made"
@@ -87,10 +90,12 @@ class Way:
             self.serving.settings,
             token=TOKEN if is_guarded else "",
             auth="on" if is_guarded else "off",
+            hosts=HOSTS if name == LISTED else "",
         )
         app = create(settings)
         app.state.serving = self.serving
         kind = self._protocol(app, bytewise=name == BYTEWISE)
+        self.remembered[name] = kind.remembered
         if name == HASTY:
             kind.accepted = Connections(HASTE)
         config = uvicorn.Config(
@@ -209,7 +214,7 @@ def two_ways(settings: Settings) -> Iterator[tuple[Way, Way]]:
                 )
                 kafka_client.ensure_topics(own)
                 way = Way(await stack.enter_async_context(Serving.open(own)), name == "direct")
-                for how in (PLAIN, GUARDED, BYTEWISE, HASTY):
+                for how in (PLAIN, GUARDED, BYTEWISE, HASTY, LISTED):
                     stack.callback((await way.listen(how)).close)
                 ways.append(way)
             ready.set()

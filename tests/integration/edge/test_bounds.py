@@ -24,6 +24,20 @@ BAD = {
     "a folded header": (GET + b"Host: localhost\r\n y\r\n\r\n", 400, "malformed"),
     "a space before a colon": (GET + b"Host : x\r\n\r\n", 400, "malformed"),
     "a tunnel": (b"CONNECT /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "malformed"),
+    "no host": (GET + b"A: b\r\n\r\n", 400, "malformed"),
+    "two hosts": (GET + b"Host: localhost\r\nHost: localhost\r\n\r\n", 400, "malformed"),
+    "an empty host": (GET + b"Host: \r\n\r\n", 400, "malformed"),
+    "a host with a user": (GET + b"Host: u@x\r\n\r\n", 400, "malformed"),
+    "a host with a path": (GET + b"Host: localhost/y\r\n\r\n", 400, "malformed"),
+    "a list of hosts": (GET + b"Host: localhost, y\r\n\r\n", 400, "malformed"),
+    "a host beyond ASCII": (GET + b"Host: \xc3\xa9\r\n\r\n", 400, "malformed"),
+    "a port that is none": (GET + b"Host: localhost:80a\r\n\r\n", 400, "malformed"),
+    "a long host": (GET + b"Host: " + b"x" * 300 + b"\r\n\r\n", 400, "malformed"),
+    "an absolute target with a user": (
+        b"GET http://u@localhost/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        400,
+        "malformed",
+    ),
     "both lengths": (
         POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         400,
@@ -102,7 +116,7 @@ def test_the_largest_head_is_taken(edge: Server) -> None:
     last = b"Connection: close\r\n\r\n"
     line = b"GET /health/live?" + LONG
     line = line[: MAX_LINE_BYTES - len(b" HTTP/1.1")] + b" HTTP/1.1\r\n"
-    small = b"A: b\r\n" * (MAX_HEADERS - 3)
+    small = b"Host: localhost\r\n" + b"A: b\r\n" * (MAX_HEADERS - 4)
     first = b"B: " + LONG[:-3] + b"\r\n"
     used = len(first) + len(small) + len(last) - 2
     second = b"C: " + b"x" * (MAX_HEADERS_BYTES - used - 5) + b"\r\n"

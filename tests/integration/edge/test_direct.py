@@ -19,12 +19,22 @@ from infra.kafka import kafka_client
 from infra.kafka.names import broker_name
 from infra.settings import Settings
 from schemas.topics import EVENTS
-from serving.http.direct import MAX_DIRECT_BODY_BYTES, DirectProtocol
+from serving.http.direct import MAX_DIRECT_BODY_BYTES
 from serving.http.head import Head
 from serving.http.remembered import MAX_HEAD_BYTES, MAX_HEADS, RememberedHeads
 from tests.support.outage import Broker
 from tests.support.plain_requests import LARGE, NAMED, TAKEN, UNUSUAL, VIEW, request
-from tests.support.two_ways import BYTEWISE, GUARDED, HASTY, PLAIN, TOKEN, Way, read_all, two_ways
+from tests.support.two_ways import (
+    BYTEWISE,
+    GUARDED,
+    HASTY,
+    LISTED,
+    PLAIN,
+    TOKEN,
+    Way,
+    read_all,
+    two_ways,
+)
 from tests.support.waits import until
 
 Pair = tuple[Way, Way]
@@ -63,6 +73,38 @@ def test_what_is_unusual_goes_the_usual_way(ways: Pair, sent: bytes) -> None:
     assert same(ways, sent, 0)
     if len(sent) < MAX_DIRECT_BODY_BYTES:
         same(ways, sent, 0, BYTEWISE)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("shop.example", 202),
+        ("SHOP.example.:8080", 202),
+        ("api.example:8080", 202),
+        ("[::1]:1", 202),
+        ("api.example", 421),
+        ("api.example:80", 421),
+        ("evil.example", 421),
+        ("shop.example.evil.example", 421),
+        ("127.0.0.1", 421),
+        ("::1", 400),
+        ("shop.example@evil.example", 400),
+    ],
+)
+def test_only_a_host_that_is_listed_is_answered_to(ways: Pair, host: str, status: int) -> None:
+    taken = status == 202
+    sent = request(VIEW, Host=host, X_Request_Id=None)
+    answer = same(ways, sent * (1 + taken), 2 * taken, LISTED)  # the second head is remembered
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert taken or (b"FRESHET_HOSTS" in answer) == (status == 421)
+
+
+def test_an_absolute_target_names_a_host_too(ways: Pair) -> None:
+    for host, status in (("shop.example", 202), ("evil.example", 421)):
+        sent = request(line=f"POST http://{host}/v1/events HTTP/1.1", Host="shop.example")
+        assert same(ways, sent, 0, LISTED).startswith(b"HTTP/1.1 %d " % status)
+    old = request(b"", "GET /health/live HTTP/1.0", Host=None, Content_Length=None)
+    assert same(ways, old, 0, LISTED).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +155,7 @@ def test_a_head_that_came_before_says_the_same_again(ways: Pair, sent: bytes) ->
     """Its bytes are not parsed again, on any connection; a body that is declined goes the usual way."""
     head = NAMELESS[: NAMELESS.index(b"\r\n\r\n") + 4]
     same(ways, NAMELESS, 1)
-    known = DirectProtocol.remembered.get(head)
+    known = ways[0].remembered[PLAIN].get(head)
     assert known is not None
     assert known.length == len(NAMELESS) - len(head)
     for how in (PLAIN, BYTEWISE):
@@ -122,7 +164,7 @@ def test_a_head_that_came_before_says_the_same_again(ways: Pair, sent: bytes) ->
         assert len({RANDOM_ID.sub(b"", it) for it in answers}) == 1
         assert ways[0].taken - before >= 1
     until(lambda: ways[0].counts() == ways[1].counts())
-    assert DirectProtocol.remembered.get(head) == known
+    assert ways[0].remembered[PLAIN].get(head) == known
 
 
 def test_a_token_is_asked_for_with_each_head_that_came_before(ways: Pair) -> None:

@@ -16,7 +16,6 @@ from schemas.control import Experiment, Held, Variant
 from schemas.items import Item
 from schemas.topics import EVENTS, SLATES
 from serving.health import is_loading
-from serving.http.direct import DirectProtocol
 from serving.state.queue import ReadQueue
 from tests.support.plain_reads import READ, TAKEN, UNUSUAL, read
 from tests.support.plain_requests import TRACE, request
@@ -140,7 +139,7 @@ def test_reads_and_writes_of_a_connection_are_answered_in_their_order(ways: Pair
 def test_fields_that_came_before_are_known_behind_another_line(ways: Pair) -> None:
     same(ways, read(X_Request_Id=None), 1)
     for target in (READ, "/v1/popular?count=1", "/v1/items/i2/similar"):
-        assert DirectProtocol.remembered.get(read(target, X_Request_Id=None)) is not None
+        assert ways[0].remembered[PLAIN].get(read(target, X_Request_Id=None)) is not None
         same(ways, read(target, X_Request_Id=None), 1)
     same(ways, read(READ + "&x=1", X_Request_Id=None), 0)
     same(ways, read("/v1/items/i1", X_Request_Id=None), 0)

@@ -56,6 +56,8 @@ from models.kernels import loading
         ("FRESHET_RATING_SCALE", "one,s3cret"),
         ("FRESHET_NOT_IDS", "guest,s3cret\n1"),
         ("FRESHET_RETRIEVAL", "s3cret"),
+        ("FRESHET_HOSTS", "https://s3cret.example"),
+        ("FRESHET_HOSTS", "shop.example,s3cret:http"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(variable: str, value: str) -> None:
