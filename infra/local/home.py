@@ -28,7 +28,15 @@ MARKER_FILE: Final = ".freshet-data"
 """A file that marks a folder as Freshet's."""
 RECORD_FILE: Final = "up.json"
 TARGETS_FILE: Final = "prometheus-targets.json"
-_OWN_FILES: Final = {MARKER_FILE, RECORD_FILE, TARGETS_FILE, "pseudonym.key", "flow-workers"}
+_OWN_FILES: Final = {
+    MARKER_FILE,
+    RECORD_FILE,
+    TARGETS_FILE,
+    "pseudonym.key",
+    "issuer.key",
+    "token",
+    "flow-workers",
+}
 """Files that Freshet alone makes: other files beside them do not matter."""
 _FILES_BEFORE_MARKER: Final = {
     *SUBFOLDERS, "bench", "bin", "chaos", "data", "demo", "ends", "imports", "kafka", "lake", "partitions",

@@ -20,9 +20,8 @@ from schemas.reject import Rejected
 from serving.edge.enrich import Arrival, Lookup, enrich
 from serving.edge.identity import Identity, People
 from serving.edge.values import DEFAULT_SCALE
-from serving.http.errors import FieldError, Problem
+from serving.http.errors import FieldError, Problem, forbidden
 from serving.http.forms import Form, Rejection
-from serving.http.head import forbidden
 
 FORM: Final = Form(EventIn, "events")
 MAX_EVENT_BYTES: Final = 32 * 1024

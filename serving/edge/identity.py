@@ -11,7 +11,7 @@ from schemas.alphabet import Pseudonym
 from schemas.identity import NOT_PEOPLE, anonymous, check_person_id, partition_of, pseudonym
 from schemas.reject import Rejected
 from serving.access.caller import Caller
-from serving.http.head import forbidden
+from serving.http.errors import forbidden
 
 
 class Identity(NamedTuple):

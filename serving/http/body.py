@@ -1,4 +1,4 @@
-"""Reading a request: a body of bounded size, JSON of a known shape, ids from the path."""
+"""Reading a request: a body of bounded size, JSON of a known shape, ids from the path, its trace."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 
+from schemas.headers import TRACEPARENT, valid_traceparent
 from schemas.identity import check_id
 from schemas.reject import Rejected, from_validation
 from serving.http import media
@@ -24,6 +25,7 @@ T = TypeVar("T")
 MAX_BODY_BYTES: Final = 1 << 20
 """Bytes: 1 MiB."""
 UTF8_ONLY: Final = "A body must be in UTF-8."
+_TRACEPARENT: Final = TRACEPARENT.encode()
 _TYPE: Final = b"content-type"
 _CODING: Final = b"content-encoding"
 _LENGTH: Final = b"content-length"
@@ -168,3 +170,9 @@ def is_ndjson(request: Request) -> bool:
 def idempotency_key(request: Request) -> str | None:
     key = request.headers.get("idempotency-key")
     return None if key is None else check_id(key, "Idempotency-Key")
+
+
+def traceparent(request: Request) -> bytes:
+    """The header as received (W3C Trace Context); b"" where the request has no valid one, or several."""
+    headers = request.scope["headers"]
+    return valid_traceparent([value for name, value in headers if name == _TRACEPARENT])

@@ -69,6 +69,14 @@ def too_large(limit: int) -> Problem:
     return Problem(413, "too_large", f"At most {limit} bytes.", [("body", "too_large")])
 
 
+def forbidden(scope: str) -> Problem:
+    """The 403 of a caller who lacks `scope` (RFC 6750, 3.1)."""
+    challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+    return Problem(
+        403, "forbidden", f"The scope {scope} is needed.", headers={"WWW-Authenticate": challenge}
+    )
+
+
 def json_response(
     content: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:

@@ -18,8 +18,8 @@ from serving.access.caller import Caller
 from serving.access.oauth import UnknownKey
 from serving.http.cors import Origins
 from serving.http.details import detail
-from serving.http.errors import Problem, as_problem, problem_response, request_id
-from serving.http.head import OPEN, Head, admit, forbidden
+from serving.http.errors import Problem, as_problem, forbidden, problem_response, request_id
+from serving.http.head import OPEN, Head, admit
 from serving.http.paths import given, routed_path
 
 _CALLER: Final = "freshet.caller"

@@ -12,7 +12,7 @@ from serving.access.access import Access, NoToken
 from serving.access.caller import UNKNOWN, Caller
 from serving.access.keys import KeysUnavailable
 from serving.access.oauth import BadToken, UnknownKey
-from serving.http.errors import Problem
+from serving.http.errors import Problem, forbidden
 
 _REMEDY: Final = "Leave FRESHET_AUTH=off out: `freshet up` makes a token."
 OPEN: Final = "open"
@@ -84,14 +84,6 @@ def _check_local(head: Head) -> None:
         raise Problem(403, "cross_site", f"Pages of other sites need a token. {_REMEDY}")
     if origin is not None and origin.partition(b"://")[2] != host:
         raise Problem(403, "cross_site", f"Pages of other origins need a token. {_REMEDY}")
-
-
-def forbidden(scope: str) -> Problem:
-    """The 403 of a caller who lacks `scope` (RFC 6750, 3.1)."""
-    challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
-    return Problem(
-        403, "forbidden", f"The scope {scope} is needed.", headers={"WWW-Authenticate": challenge}
-    )
 
 
 def _unauthorized(head: Head, access: Access, why: str = "") -> Problem:

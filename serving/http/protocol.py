@@ -22,9 +22,9 @@ from serving.http import bounds
 from serving.http.bounds import MAX_EMPTY_BYTES, MAX_HEADERS, MAX_LENGTH_DIGITS, MAX_LINE_BYTES
 from serving.http.chunks import Chunks
 from serving.http.errors import Problem
-from serving.http.holding import HoldingProtocol
 from serving.http.lines import Lines
 from serving.http.refusing import NO_DATA, LingeringTransport, Phase
+from serving.http.timed import HoldingProtocol
 
 _HEAD_END: Final = b"\r\n\r\n"
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:", re.IGNORECASE)

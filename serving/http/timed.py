@@ -1,11 +1,14 @@
-"""How long a connection may take: for a head, a body, reading its answers, and between two requests."""
+"""How long a connection may take: for a head, a body, reading its answers, and between two requests; and what
+comes meanwhile, which waits, counted."""
 
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from typing import Any
 
 from serving.http import bounds
+from serving.http.errors import Problem
 from serving.http.refusing import Phase, RefusingProtocol
 
 
@@ -88,3 +91,35 @@ class TimedProtocol(RefusingProtocol):
 
     def _allowed_seconds(self, size: int) -> float:
         return self.limits.grace_seconds + max(0, size) / self.limits.bytes_per_second
+
+
+class HoldingProtocol(TimedProtocol):
+    """One request at a time: `_take` gets nothing while an answer is pending."""
+
+    @abstractmethod
+    def _take(self, data: bytes) -> None:
+        """Takes the next bytes of a request, or of the one after it."""
+
+    def _hold(self, data: bytes) -> None:
+        try:
+            self.accepted.receive(len(data))
+        except Problem:
+            self.transport.close()  # no answer may come before the one that is pending
+            return
+        self._held = self._held + data if self._held else data
+        self.flow.pause_reading()
+
+    def _resume_soon(self) -> None:
+        if self._held:
+            self.loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        waits = self._phase is Phase.ANSWER or self.flow.write_paused
+        if not self._held or waits or self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        self._take(self._take_held())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._resume_soon()

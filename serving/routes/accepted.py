@@ -21,12 +21,11 @@ from schemas.record import Record
 from schemas.topics import CONTROL, EVENTS, Topic
 from serving.context import Serving, state
 from serving.edge.events import name_of_key
-from serving.http.body import idempotency_key, path_id, read_body
+from serving.http.body import idempotency_key, path_id, read_body, traceparent
 from serving.http.errors import FieldError, Problem, json_response
 from serving.http.forms import Rejection
 from serving.http.guard import caller
 from serving.http.parameters import check_query
-from serving.http.trace import traceparent
 from serving.log.durability import not_durable
 from serving.routes.audited import administering
 

@@ -12,12 +12,11 @@ from starlette.responses import Response
 from schemas.access.scopes import EXPLAIN, IMPORT, REC_READ
 from schemas.times import TimeText
 from serving.context import Serving, state
-from serving.http.body import path_id, read_body
+from serving.http.body import path_id, read_body, traceparent
 from serving.http.errors import ENCODE
 from serving.http.guard import caller, check_scope, guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
 from serving.http.registry import schema_of
-from serving.http.trace import traceparent
 from serving.read import lists, overload, query, recommend, rows
 from serving.read.answer import Answer, PageOut
 from serving.read.reply import Reply

@@ -145,6 +145,8 @@ def test_a_signal_stops_everything_and_leaves_nothing_behind(start: Start, numbe
         "redis",
         "logs",
         "pseudonym.key",
+        "issuer.key",
+        "token",
         "spool",
         "lake",
         "writes",

@@ -104,3 +104,12 @@ def test_training_loads_no_client_of_redis() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+def test_access_knows_no_http() -> None:
+    for path in (ROOT / "serving" / "access").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                first = getattr(node, "module", None) or node.names[0].name
+                assert first.partition(".")[0] not in ("starlette", "fastapi", "uvicorn"), path
+                assert not first.startswith("serving.http"), path
