@@ -57,7 +57,7 @@ class KeySet:
         self.where = where
         self._clock = clock
         self._keys: tuple[Key, ...] = ()
-        self._fetched = self._tried = -math.inf
+        self._fetched = self._missed = -math.inf
         self._failure = "they have not been fetched yet"
         self._fetching: asyncio.Future[None] | None = None
 
@@ -82,21 +82,23 @@ class KeySet:
 
     @property
     def may_refresh(self) -> bool:
-        """Whether `refresh` would fetch: within `RETRY_SECONDS` it does so once."""
+        """Whether `refresh` would fetch for a key that somebody misses: within `RETRY_SECONDS` it does so
+        once."""
         if not self.where:
             return False
-        return self._clock() - self._tried >= RETRY_SECONDS or self._fetching is not None
+        return self._clock() - self._missed >= RETRY_SECONDS or self._fetching is not None
 
     async def refresh(self, *, at_once: bool = False) -> None:
-        """Fetches the keys, unless that was tried a short while ago; several callers wait for one fetch."""
+        """Fetches the keys; unless `at_once`, because one is missed. Several callers wait for one fetch."""
         if self._fetching is None:
-            if not (at_once or self.may_refresh):
-                return
+            if not at_once:
+                if not self.may_refresh:
+                    return
+                self._missed = self._clock()
             self._fetching = asyncio.ensure_future(self._fetch())
         await asyncio.shield(self._fetching)
 
     async def _fetch(self) -> None:
-        self._tried = self._clock()
         try:
             self.take(await _read(self.where))
         except (OSError, ValueError, httpx.HTTPError, KeysUnavailable) as error:
