@@ -10,6 +10,7 @@ from infra.apps.bench.figures import Figure, Row, grade
 from infra.apps.bench.read.in_process import DecideTimes
 from infra.apps.bench.read.index import IndexFigures
 from infra.apps.bench.read.probes import Load, WorkerFigures
+from infra.apps.bench.read.token_check import TokenTimes
 from serving.world.index import SCAN, USEARCH
 
 COUNT: Final = 10
@@ -18,6 +19,8 @@ RETRIEVALS: Final = (USEARCH, SCAN)
 """In the order that they are measured and printed in."""
 
 DECIDE: Final = Figure("compiled decision, of a bare guarded route in process", 3, 2, True, "times")
+TOKEN_COLD: Final = Figure("a new token's check, of its signature's alone", 2, 2, True, "times")
+TOKEN_CACHED: Final = Figure("the check of a token that was seen before", 5, 5, True, "µs")
 RATIO_SERVING: Final = {
     USEARCH: Figure("serving CPU a read, of the bare route's: USearch", 7.5, 5, True, "times"),
     SCAN: Figure("serving CPU a read, of the bare route's: scan", 6, 4, True, "times"),
@@ -46,6 +49,8 @@ class Measured(NamedTuple):
     worker: WorkerFigures
     decide: DecideTimes | None
     """Of the first retrieval alone."""
+    tokens: Sequence[TokenTimes] = ()
+    """Likewise."""
 
 
 def document(measured: Measured, k: int, fine: int) -> dict[str, Any]:
@@ -95,6 +100,8 @@ def document(measured: Measured, k: int, fine: int) -> dict[str, Any]:
             "decide_python_us": decide.python_us,
             "bare_in_process_us": decide.bare_us,
         }
+    if measured.tokens:
+        made["token_check_us"] = {it.algorithm: it._asdict() for it in measured.tokens}
     return made
 
 
@@ -104,6 +111,10 @@ def rows(measured: Measured) -> list[Row]:
     lines = []
     if (decide := measured.decide) is not None and decide.compiled_us is not None:
         lines.append(_row(DECIDE, "", [decide.compiled_us / decide.bare_us]))
+    for it in measured.tokens:
+        lines.append(_row(TOKEN_COLD, it.algorithm, [it.cold_us / it.signature_us]))
+    if measured.tokens:
+        lines.append(_row(TOKEN_CACHED, "", [max(it.cached_us for it in measured.tokens)]))
     bare = [run.guarded.cpu_us_serving for run in runs]
     serving = [run.reads.cpu_us_serving / route for run, route in zip(runs, bare, strict=True)]
     system = [run.reads.cpu_us_system / route for run, route in zip(runs, bare, strict=True)]
@@ -144,10 +155,10 @@ def remarks(made: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _row(figure: Figure, retrieval: str, of: Sequence[float]) -> Row:
+def _row(figure: Figure, of_what: str, of: Sequence[float]) -> Row:
     """As `infra.apps.bench.figures.row`, but ratios need their second decimal."""
     sign, measured = "≤" if figure.lower_is_better else "≥", median(of)
-    name = f"{figure.name}, {figure.unit}" + (f": {retrieval}" if retrieval else "")
+    name = f"{figure.name}, {figure.unit}" + (f": {of_what}" if of_what else "")
     noise = f"{min(of):,.2f} to {max(of):,.2f}" if len(of) > 1 else ""
     limits = f"{sign} {figure.floor:g}", f"{sign} {figure.aim:g}"
     return Row(name, *limits, f"{measured:,.2f}", noise, grade(figure, measured))

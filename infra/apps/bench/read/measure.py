@@ -12,7 +12,7 @@ from infra.apps.bench import everything
 from infra.apps.bench.figures import Row
 from infra.apps.bench.live import Announce, calm, cpu_by_component, idle_cores, loaded, settle
 from infra.apps.bench.load import Generator, NotMeasured
-from infra.apps.bench.read import figures, in_process, probes
+from infra.apps.bench.read import figures, in_process, probes, token_check
 from infra.apps.bench.read.figures import COUNT, RETRIEVALS, Measured, ReadRun
 from infra.apps.bench.reads import CALLERS, IDLE_SECONDS
 from infra.apps.bench.steady import BARE_PATH
@@ -109,7 +109,8 @@ def _one(
             )
     worker = probes.worker(system)
     decide, index = in_process.measure(system.settings, users[:DECIDED_PEOPLE])
-    return Measured(0, retrieval, runs, index, worker, decide if first else None)
+    tokens = token_check.measure() if first else ()
+    return Measured(0, retrieval, runs, index, worker, decide if first else None, tokens)
 
 
 def _run(
