@@ -34,6 +34,7 @@ from serving.routes import direct_reads
 from serving.routes.direct import EventsResponder
 from serving.routes.events import PATH
 
+log = logging.getLogger("freshet.serving")
 SHUTDOWN_SECONDS = 5
 """How long a stopping process waits for requests in progress."""
 MAX_LOAD_SECONDS: Final = 30.0
@@ -55,6 +56,10 @@ def run(settings: Settings) -> None:
     logs.set_up(level)
     # the client logs a broker that is away at every attempt, with stack traces; `serving.log` logs it once
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    if settings.auth == "off":
+        log.warning(
+            "FRESHET_AUTH=off: every program of this machine has every scope, without a token"
+        )
     heartbeat.start()
     listener = listen(settings.bind, settings.port)
     app = create(settings)

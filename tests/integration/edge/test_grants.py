@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -314,3 +315,10 @@ def test_without_tokens_a_page_of_another_site_gets_nothing(
     if status != 415:
         read = edge.ask("GET", "/v1/recommendations?user_id=u1", None, headers)
         assert read.status == (200 if status == 202 else status)
+
+
+def test_a_server_without_tokens_says_so(edge: Server, guarded: Server) -> None:
+    assert "FRESHET_AUTH=off" in Path(edge.log).read_text()
+    assert edge.ask("GET", "/v1/status").json["auth"] == "off"
+    assert "FRESHET_AUTH" not in Path(guarded.log).read_text()
+    assert guarded.ask("GET", "/v1/status").json["auth"] == "on"
