@@ -69,5 +69,7 @@ def find_system(asked: Asked, environment: Mapping[str, str], *, needed: bool) -
 
 
 def _found(asked: Asked, url: str, settings: Settings, place: Path) -> Found:
-    target = Endpoint(url, tokens.held(settings), asked.connections, asked.batch)
+    # of another machine the environment has the token
+    token = settings.token if asked.url and settings.token else tokens.held(settings)
+    target = Endpoint(url, token, asked.connections, asked.batch)
     return Found(target, settings, place)
