@@ -25,12 +25,15 @@ static sieve sieve_of(const void *all, int64_t n) {
 
 static int unavailable(decision *d, int64_t at) {
     const int64_t *until = d->items->until, *published = d->items->published, now = d->ask->now;
-    for (int64_t i = 0; i < d->n; i++) removes(d, at, i, (until[d->slot[i]] <= now) | (published[d->slot[i]] > now));
+    const int32_t *slot = d->slot;
+    for (int64_t i = 0, n = d->n; i < n; i++)
+        if ((until[slot[i]] <= now) | (published[slot[i]] > now)) removes(d, at, i, 1);
     return 1;
 }
 
 static int blocked(decision *d, int64_t at) {
-    for (int64_t i = 0; i < d->n; i++) removes(d, at, i, case_is_blocked(d, d->slot[i]));
+    for (int64_t i = 0; i < d->n; i++)
+        if (stamped(&d->blocked, d->epoch, d->slot[i])) removes(d, at, i, case_is_blocked(d, d->slot[i]));
     return 1;
 }
 
@@ -69,7 +72,8 @@ static int named_filter(decision *d, int64_t at) {
 
 static int hidden_item(decision *d, int64_t at) {
     if (!d->ask->hides_items) return 0;
-    for (int64_t i = 0; i < d->n; i++) removes(d, at, i, case_is_unwanted(d, d->slot[i]));
+    for (int64_t i = 0; i < d->n; i++)
+        if (stamped(&d->blocked, d->epoch, d->slot[i])) removes(d, at, i, case_is_unwanted(d, d->slot[i]));
     return 1;
 }
 
@@ -119,7 +123,7 @@ static int variant(decision *d, int64_t at) {
 static int seen(decision *d, int64_t at) {
     if (!d->n_seen) return 0;
     for (int64_t i = 0; i < d->n; i++)
-        if (!d->removed_by[i]) removes(d, at, i, case_is_waiting(d, d->slot[i]));
+        if (stamped(&d->blocked, d->epoch, d->slot[i])) removes(d, at, i, case_is_waiting(d, d->slot[i]));
     return 1;
 }
 
