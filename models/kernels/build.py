@@ -27,6 +27,7 @@ SOURCES: Final = (
     "models/kernels/blake2b.c",
     "models/dedupe.c",
     "models/kernels/hash.c",
+    "models/kernels/repeated_keys.c",
     "models/outcomes/impressions.c",
     "models/outcomes/layout.c",
     "models/outcomes/stored_join.c",

@@ -14,7 +14,7 @@ from schemas.reject import Rejected
 from serving.access.caller import Caller
 from serving.decide.columns import COLUMNS
 from serving.decide.sources import SOURCES
-from serving.http.body import decode
+from serving.http.body import check_keys, decode
 from serving.http.paths import check_addressable
 
 SCORED: Final = frozenset([source.name for source in SOURCES] + [column.name for column in COLUMNS])
@@ -72,9 +72,10 @@ def experiment(
 
 def _without_nulls(body: bytes) -> bytes:
     """The body without the fields that are null, at any depth: null is not said. A body that is no JSON stays
-    as it is."""
+    as it is. Errors: `Rejected` for a key that is there twice."""
     if b"null" not in body:
         return body
+    check_keys(body)
     try:
         return _ENCODE(_given(msgspec.json.decode(body)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

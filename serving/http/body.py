@@ -11,6 +11,7 @@ import msgspec
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 
+from models.kernels.repeated_keys import ANY_DEPTH, repeated_key
 from schemas.headers import TRACEPARENT, valid_traceparent
 from schemas.identity import check_id
 from schemas.reject import Rejected, from_validation
@@ -126,8 +127,23 @@ def _without_mark(content: bytes) -> bytes:
 
 
 def decode(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
-    """The decoded body. Errors: `Problem` 400 where it is no JSON, `Rejected` where its JSON has another
-    shape."""
+    """The decoded body. Errors: those of `parse` and of `check_keys`."""
+    value = parse(body, decoder)
+    check_keys(body)
+    return value
+
+
+def check_keys(body: bytes | msgspec.Raw, deepest: int = ANY_DEPTH) -> None:
+    """Errors: `Rejected` where an object has a key twice, of those that `repeated_key` looks at."""
+    # a `Raw` is a class of bytes, whose own bytes lie elsewhere
+    found = repeated_key(body if type(body) is bytes else bytes(memoryview(body)), deepest)
+    if found is not None:
+        raise Rejected(found, "repeated")
+
+
+def parse(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
+    """The decoded body, of keys that are there twice the last. Errors: `Problem` 400 where it is no JSON,
+    `Rejected` where its JSON has another shape."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from models.kernels.repeated_keys import may_repeat
 from schemas.reject import Rejected
 from schemas.times import MomentText
-from serving.http.body import UTF8_ONLY, decode
+from serving.http.body import UTF8_ONLY, check_keys, decode, parse
 from serving.http.errors import Problem, malformed
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -102,10 +103,13 @@ class Form(Generic[T]):
             return self._entries(body, self._in_array)
         if self._spelled not in body and b"\\" not in body:  # no field is `name`
             try:
-                return Parsed([self._one.decode(body)], single=True)
+                one = self._one.decode(body)
             except (msgspec.DecodeError, RecursionError):
                 pass  # what is no JSON at all is told from what has another shape below
-        if not getattr(decode(body, self._head), self.name):
+            else:
+                check_keys(body)
+                return Parsed([one], single=True)
+        if not getattr(parse(body, self._head), self.name):
             return Parsed([decode(body, self._one)], single=True)
         return self._entries(body, self._in_object)
 
@@ -116,6 +120,8 @@ class Form(Generic[T]):
             return self._one_by_one(body, decoders)
         entries = decoders.get(batch)
         self._check_count(len(entries))
+        if may_repeat(body):
+            return self._one_by_one(body, decoders)
         return Parsed(entries, sent_at=getattr(batch, "sent_at", None))
 
     def _one_by_one(self, body: bytes, decoders: _Decoders) -> Parsed[T]:
@@ -127,7 +133,8 @@ class Form(Generic[T]):
             ) > MAX_ENTRIES_PER_REQUEST:
                 self._check_count(count)
         try:
-            loose = decode(body, decoders.loose)
+            loose = parse(body, decoders.loose)
+            check_keys(body, deepest=1 if decoders is self._in_object else 0)
         except Rejected as rejected:
             if rejected.code == "out_of_range" and rejected.field in (self.name, "body"):
                 self._check_count(MAX_ENTRIES_PER_REQUEST + 1)
@@ -144,8 +151,12 @@ class Form(Generic[T]):
         if not lines:
             raise malformed("empty")
         self._check_count(len(lines))
-        read = self._read_one if _is_utf8(body) else self._read_line
-        return Parsed([read(line) for line in lines])
+        if _is_utf8(body):
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                entries: list[T | Rejected] = [self._one.decode(line) for line in lines]
+                if not may_repeat(body):  # all lines in one pass
+                    return Parsed(entries)
+        return Parsed([self._read_line(line) for line in lines])
 
     def _read_line(self, line: bytes) -> T | Rejected:
         """A line that may be no UTF-8: that costs this line alone."""

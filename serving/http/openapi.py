@@ -33,7 +33,8 @@ _MEANING: Final = {
     503: "Nothing durable took it, or too much is read; retry with the same ids after `Retry-After`",
 }
 _IN_UTF8: Final = (
-    f"UTF-8, as it is or with the Content-Encoding {CODINGS}; at most 1 MiB, inflated too."
+    f"UTF-8, as it is or with the Content-Encoding {CODINGS}; at most 1 MiB, inflated too. A key is once in"
+    " an object (code repeated; where the server runs without its kernel, the last one counts)."
 )
 
 

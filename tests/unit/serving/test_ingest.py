@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.kernels.loading import kernel, missing
 from schemas import times
 from schemas.events import Action, EventIn, decode_stored
 from schemas.identity import partition_of, pseudonym
@@ -406,3 +407,25 @@ FIELDS = ("user_id", "item_id", "action", "event_id", "occurred_at", "rank", "va
 def test_whatever_a_field_holds_a_record_that_is_taken_can_be_read(change: dict[str, Any]) -> None:
     for record in send({"events": [{**VIEW, **change}, VIEW]}).records:
         assert isinstance(decode_stored(record.value), Action)
+
+
+TWICE = b'{"user_id":"u1","item_id":"i1","action":"view","context":{"a":1,"\\u0061":2}}'
+
+
+@pytest.mark.skipif(kernel is None, reason=missing)
+def test_a_field_that_is_there_twice_is_refused_where_it_is() -> None:
+    good = json.dumps(VIEW).encode()
+    assert refusal(TWICE) == (422, "context.a", "repeated")
+    for body, options in (
+        (b'{"events":[%b,%b]}' % (good, TWICE), {}),
+        (b"[%b,%b]" % (good, TWICE), {}),
+        (b"%b\n%b" % (good, TWICE), {"ndjson": True}),
+        (b"%b\n%b\n{" % (good, TWICE), {"ndjson": True}),
+    ):
+        done = send(body, **options)
+        assert len(done.records) == 1
+        assert rejections(done)[0] == (1, "context.a", "repeated")
+    assert refusal(b'{"events":[%b],"events":[%b]}' % (TWICE, good)) == (422, "events", "repeated")
+    sent_at = b'"sent_at":"2026-01-01T00:00:00Z"'
+    twice = b'{%b,%b,"events":[%b]}' % (sent_at, sent_at, good)
+    assert refusal(twice) == (422, "sent_at", "repeated")

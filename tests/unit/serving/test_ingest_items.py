@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from models.kernels.loading import kernel, missing
 from schemas import control, events, items, times
 from schemas.alphabet import Pseudonym
 from schemas.control_checks import definitions
@@ -21,6 +22,7 @@ from serving.edge import control as ingest_control
 from serving.edge import items as ingest_items
 from serving.edge import people as ingest_people
 from serving.edge.identity import People
+from serving.read import rows
 
 KEY = (1, b"k" * 32)
 NOW = 1_767_225_600_000
@@ -394,6 +396,21 @@ def test_a_placement_names_the_version_it_replaces() -> None:
     assert (record.key, record.partition) == (b"placement:home", 0)
     assert (change.subject, change.id, change.expected_version) == ("placement", "home", 3)
     assert json.loads(bytes(change.body)) == {"weights": {"covisit": 1.0}}
+
+
+@pytest.mark.skipif(kernel is None, reason=missing)
+def test_a_field_that_is_there_twice_is_refused_whoever_reads_it() -> None:
+    placed = b'{"expected_version":0,"recipe":{"weights":{"covisit":1},"depth":null,"depth":2}}'
+    for read, path in (
+        (lambda: ingest_control.placement(placed, "home", NOW), "recipe.depth"),
+        (lambda: ingest_items.put(b'{"title":"a","title":"a"}', "i1", NOW, 4), "title"),
+        (lambda: ingest_items.patch(b'{"attributes":{"a":1,"a":1}}', "i1", NOW, 4), "attributes.a"),
+        (lambda: ingest_people.anonymous_id(b'{"anonymous_id":"a","anonymous_id":"b"}'), "anonymous_id"),
+        (lambda: rows.parse(b'{"requests":[{"count":1},{"count":1,"count":2}]}'), "requests[1].count"),
+    ):  # fmt: skip
+        with pytest.raises(Rejected) as caught:
+            read()
+        assert (caught.value.field, caught.value.code) == (path, "repeated")
 
 
 def test_null_in_a_recipe_or_an_experiment_is_not_said() -> None:
