@@ -138,7 +138,7 @@ def test_many_ids_that_no_item_has_are_bounded(system: System, tmp_path: Path) -
 
 
 def test_an_import_says_how_many_of_its_events_came_over_the_limit(tmp_path: Path) -> None:
-    limited = {"FRESHET_PARTITIONS": "1", "FRESHET_UNKNOWN_IMPORTED": "2"}
+    limited = {"FRESHET_PARTITIONS": "1", "FRESHET_UNKNOWN_IMPORTED": "2", "FRESHET_AUTH": "off"}
     with running(tmp_path / "limited", "--workers", "1", environment=limited) as up:
         lines = [
             {"user_id": "ann", "item_id": f"none-{n % 5}", "action": "view"}

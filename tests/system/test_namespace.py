@@ -29,7 +29,7 @@ WHO = "ab" * 16
 
 @pytest.fixture(scope="module")
 def shop(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    yours = {"REDIS_URL": redis_url, "FRESHET_NAMESPACE": SHOP.namespace}
+    yours = {"REDIS_URL": redis_url, "FRESHET_NAMESPACE": SHOP.namespace, "FRESHET_AUTH": "off"}
     with running(tmp_path_factory.mktemp("shop"), environment=yours) as up:
         yield up
 

@@ -45,6 +45,7 @@ def environment(
     folder = tmp_path_factory.getbasetemp() / "secure0"
     (folder / "password").write_text(f"{PASSWORD}\n")
     return {
+        "FRESHET_AUTH": "off",
         "KAFKA_BOOTSTRAP": f"{HOST}:{listener.port}",
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
         "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",

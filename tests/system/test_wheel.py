@@ -187,9 +187,11 @@ def test_a_wheel_runs_the_system_anywhere(whole: Installed) -> None:
 
     with whole.running("up", "--workers", "1", "--port", str(port), ready=ready):
         url = f"http://127.0.0.1:{port}"
-        assert _ask(f"{url}/v1/items", {"item_id": "alien", "title": "Alien"})
-        (position,) = _ask(f"{url}/v1/events", CLICK)["positions"]
-        read = _ask(f"{url}/v1/recommendations?user_id=ann&max_wait_ms=5000&after={position}")
+        token = whole.run("token").strip()
+        assert _ask(f"{url}/v1/items", {"item_id": "alien", "title": "Alien"}, token)
+        (position,) = _ask(f"{url}/v1/events", CLICK, token)["positions"]
+        path = f"/v1/recommendations?user_id=ann&max_wait_ms=5000&after={position}"
+        read = _ask(f"{url}{path}", None, token)
         assert read["served_by"]["release"] == RELEASE
         assert "all as the log says" in whole.run("verify")
         sentence = whole.run("train", code=2)
@@ -240,9 +242,11 @@ def test_a_host_serves_with_what_serving_needs_alone(
 CLICK: Final = {"user_id": "ann", "item_id": "alien", "action": "click"}
 
 
-def _ask(url: str, body: object = None) -> dict[str, Any]:
+def _ask(url: str, body: object = None, token: str = "") -> dict[str, Any]:
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     with urlopen(Request(url, data, headers), timeout=10) as answer:
         answer_body: dict[str, Any] = json.loads(answer.read())
         return answer_body

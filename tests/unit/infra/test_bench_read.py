@@ -10,6 +10,7 @@ from infra.apps.bench.read.figures import Measured, ReadRun
 from infra.apps.bench.read.in_process import DecideTimes
 from infra.apps.bench.read.index import IndexFigures, figures_of
 from infra.apps.bench.read.probes import Load, WorkerFigures
+from infra.apps.bench.read.token_check import TokenTimes
 from infra.apps.inspect.scrape import read
 from models.release import content
 from schemas.items import Item
@@ -37,7 +38,7 @@ KEYS = {
     ),
     *("new_item_visible_ms", "cpu_s_per_million_recs"),
 }
-OF_THE_FIRST = {"decide_us", "decide_python_us", "bare_in_process_us"}
+OF_THE_FIRST = {"decide_us", "decide_python_us", "bare_in_process_us", "token_check_us"}
 
 
 def load(rate: float, us: float, lag: float = 0.0) -> Load:
@@ -52,7 +53,8 @@ def run(us: float, bare: float) -> ReadRun:
 def measured(retrieval: str, decide: DecideTimes | None) -> Measured:
     index, worker = IndexFigures(0.99, 1.0, 480.0, 50.0), WorkerFigures(2.5, 160.0, 12.0)
     runs = [run(600, 100), run(400, 100), run(450, 90)]
-    return Measured(10_000, retrieval, runs, index, worker, decide)
+    tokens = [TokenTimes("EdDSA", 120.0, 1.5, 100.0)] if decide else []
+    return Measured(10_000, retrieval, runs, index, worker, decide, tokens)
 
 
 def test_an_object_has_the_keys_that_are_promised_and_medians() -> None:
