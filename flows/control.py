@@ -9,7 +9,6 @@ a replay gives the same state.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
@@ -21,6 +20,7 @@ from flows.kit.dead_letters import letter, split
 from flows.kit.single_step import run_worker, single_step_flow
 from flows.kit.source import Reader
 from flows.kit.worker import Worker
+from infra import logs
 from infra.log_reader import Batch
 from infra.settings import Settings
 from schemas import control
@@ -31,7 +31,7 @@ from schemas.reject import Rejected
 from schemas.state.write import StreamEntry, Write
 from schemas.topics import CONTROL
 
-log = logging.getLogger(__name__)
+log = logs.paced(__name__)
 VERSION: Final = 3
 MAX_CHANGE_ENTRIES: Final = 10_000
 """Of the stream of changes; a reader further behind loads the whole state again."""

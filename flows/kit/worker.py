@@ -15,6 +15,7 @@ from flows.kit.poison import Poison
 from flows.kit.resume import StateMismatch, recreated, resume, resumed
 from flows.kit.source import Reader
 from flows.kit.taken_out import FAULTS, TakenOut
+from infra import logs
 from infra.kafka.consume import log_bounds
 from infra.kafka.end_offsets import EndOffsets
 from infra.kafka.kafka_client import ensure_topics
@@ -30,9 +31,9 @@ from schemas.state.write import Write
 from schemas.topics import Topic
 
 log = logging.getLogger(__name__)
+letter_log = logs.paced(f"{__name__}.dead_letters")
 Given = TypeVar("Given")
 Made = TypeVar("Made")
-MAX_LOGGED_LETTERS: Final = 20
 """Dead letters of one batch that the process log names."""
 COUNTED: Final = {"fenced": Fenced, "torn": Torn, "full": StoreFull}
 """Faults that have a counter, by the word in its name."""
@@ -109,10 +110,9 @@ class Worker:
     def send(self, letters: list[DeadLetter]) -> None:
         self._letters.send(letters)
         self.metrics.dead_letters_sent(letters)
-        for sent in letters[:MAX_LOGGED_LETTERS]:
-            log.warning("dead letter %s: %s", sent.identity, sent.reason)
-        if len(letters) > MAX_LOGGED_LETTERS:
-            log.warning("and %d more dead letters of this batch", len(letters) - MAX_LOGGED_LETTERS)
+        if letters:
+            first, more = letters[0], f", and {len(letters) - 1} more" if letters[1:] else ""
+            letter_log.warning("dead letter %s: %s%s", first.identity, first.reason, more)
 
     def refuse(self, batch: Batch, index: int, why: str) -> None:
         """Sends record number `index` of a batch to the dead letters."""

@@ -6,9 +6,12 @@ import logging
 from enum import IntEnum
 from typing import Final
 
+from infra import logs
 from schemas.errors import ConfigurationError
 
 LOG: Final = logging.getLogger("infra.broker")
+REQUESTS_LOG: Final = logs.paced("infra.broker.requests")
+"""What a client can cause."""
 
 
 class Code(IntEnum):

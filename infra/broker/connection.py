@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from kafka.protocol.metadata import ApiVersionsRequest
 
 from infra.broker.apis import APIS, PACKED, versions
-from infra.broker.codes import LOG, Code
+from infra.broker.codes import REQUESTS_LOG, Code
 from infra.broker.handlers.missing import CONSUMER_GROUP_HEARTBEAT, refused_heartbeat
 from infra.broker.node import Broker
 from infra.broker.wire import (
@@ -179,7 +179,9 @@ class ClientConnection(asyncio.Protocol):
         """A request must not end the others; a text may hold payload."""
         frame = traceback.extract_tb(error.__traceback__)[-1]
         name = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-        LOG.error("%s at %s; connection closed", type(error).__name__, name)
+        REQUESTS_LOG.error(
+            "%s at %s; connection closed", type(error).__name__, name, extra={"pace": name}
+        )
         self._close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,9 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from infra import logs
 from schemas.reject import Rejected
 
-log = logging.getLogger("freshet.serving")
+log = logs.paced("freshet.serving.requests")
 ENCODE: Final = msgspec.json.Encoder().encode
 _REQUEST_ID: Final = re.compile(r"[\w.\-]{1,64}", re.ASCII)
 
@@ -116,7 +116,8 @@ def as_problem(error: Exception) -> Problem:
         allow = (error.headers or {}).get("Allow")
         detail = f"This path takes {allow}." if allow else ""
         return Problem(error.status_code, code, detail, headers=error.headers)
-    log.error("a route failed: %s at %s", type(error).__name__, _place(error))
+    place = _place(error)
+    log.error("a route failed: %s at %s", type(error).__name__, place, extra={"pace": place})
     return Problem(500, "internal", "This is a fault of the server; it has been logged.")
 
 

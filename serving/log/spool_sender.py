@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Final
 
+from infra import logs
 from infra.kafka.produce.connect import DELIVERY_TIMEOUT_MS
 from infra.kafka.produce.errors import NotDurable, RecordRefused
 from serving.log.producer import LogProducer
@@ -18,7 +18,7 @@ from serving.metrics import Metrics
 from serving.spool import frames
 from serving.spool.frames import Entry
 
-log = logging.getLogger("freshet.serving")
+log = logs.paced("freshet.serving.requests")
 
 FAST_SECONDS: Final = DELIVERY_TIMEOUT_MS / 4000
 """Where the broker has a batch so soon, twice as many records go out at once."""

@@ -7,13 +7,13 @@ their keys, so a state and the offset up to which it is folded are of the same m
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
+from infra import logs
 from infra.store import redis_client
 from infra.store.lookups import Lookups
 from schemas.alphabet import Position, Pseudonym
@@ -23,7 +23,7 @@ from serving.state.fences import FenceWatch, Waited
 from serving.state.generation import Generation
 from serving.state.log_end import LogEnd
 
-log = logging.getLogger("freshet.serving")
+log = logs.paced("freshet.serving.requests")
 
 STORE_TIMEOUT_SECONDS: Final = 2.0
 """How long a read waits for a store that does not answer."""

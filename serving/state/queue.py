@@ -7,15 +7,16 @@ else of the process for their sum; so a turn of the loop runs reads for `SECONDS
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
+from infra import logs
+
 T = TypeVar("T")
-log = logging.getLogger("freshet.serving")
+log = logs.paced("freshet.serving.requests")
 
 SECONDS_PER_PASS: Final = 0.005
 """After so long no other read begins in this turn of the loop."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from infra import logs
 from infra.local import services
 from infra.local.plan import ROOT, plan, programs
 from infra.settings import BadSetting, from_environment
+from tests.support.waits import until
 
 LINE = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} "
 WRITES = """
@@ -64,3 +68,59 @@ def test_the_level_is_a_setting_which_the_broker_of_up_gets_too(tmp_path: Path) 
     assert "--log-level" not in services.broker_command(1, tmp_path)
     with pytest.raises(BadSetting, match=r"^FRESHET_LOG_LEVEL takes one of debug, info"):
         from_environment({"FRESHET_LOG_LEVEL": "loud"})
+
+
+def test_a_client_does_not_pace_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A line at once, the last of the others once the time is over, and lines of other places and words."""
+    now, log = 0.0, logging.getLogger("freshet.a_test")
+    due: list[Callable[[], None]] = []
+    pace = logs.Pace(60, lambda: now, lambda seconds, call: due.append(call))
+    log.addFilter(pace)
+
+    def fail(n: int, word: str) -> None:
+        log.error("no. %d of %s", n, word, extra={"pace": word})
+
+    for n in range(1000):
+        fail(n, "a")
+    fail(0, "b")
+    log.error("elsewhere")
+    assert caplog.messages == ["no. 0 of a", "no. 0 of b", "elsewhere"]
+    now = 60.0
+    due.pop()()
+    assert caplog.messages[3:] == ["no. 999 of a (the last of 999 such lines)"]
+    now = 61.0
+    fail(1000, "a")  # too soon after that
+    fail(1, "b")
+    now = 120.0
+    due.pop()()
+    assert due == []
+    now = 180.0
+    fail(1001, "a")
+    last = ["no. 1 of b", "no. 1000 of a (the last of 1 such lines)", "no. 1001 of a"]
+    assert caplog.messages[4:] == last
+    log.removeFilter(pace)
+
+
+def test_what_waits_is_written_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    log, pace = logging.getLogger("freshet.a_test"), logs.Pace(0.01)
+    log.addFilter(pace)
+    for _ in range(3):
+        log.error("again")
+    until(lambda: "such lines" in caplog.text)
+    log.removeFilter(pace)
+
+
+def test_what_libraries_say_of_clients_is_paced_too() -> None:
+    script = """
+import logging
+from infra import logs
+
+logs.set_up("warning")
+logs.set_up("warning")
+for n in range(3):
+    logging.getLogger("uvicorn.error").warning("no. %d", n)
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    (line,) = done.stderr.splitlines()
+    assert re.fullmatch(LINE + "WARNING uvicorn.error: no. 0", line)
