@@ -35,5 +35,5 @@ def test_one_read_is_measured_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert made["recall_of_top_100"] == 1
     assert {"retrieve", "rank", "explain"} <= made["cpu_us_by_stage"].keys()
     assert made["cpu_us_system"] > made["cpu_us_serving"] > made["bare_guarded"]["cpu_us"]
-    assert len(lines) == 5
+    assert len(lines) == 9
     assert any("recommendations/s" in it for it in said)

@@ -78,17 +78,19 @@ def test_the_table_has_the_decision_once_and_each_retrieval_its_own_floor() -> N
     lines = figures.rows(measured("usearch", DecideTimes(80, 1200, 32)))
     assert [(it.floor, it.aim, it.measured, it.ok) for it in lines] == [
         ("≤ 3", "≤ 2", "2.50", "floor"),
+        ("≤ 2", "≤ 2", "1.20", "aim"),
+        ("≤ 5", "≤ 5", "1.50", "aim"),
         ("≤ 7.5", "≤ 5", "5.00", "aim"),
         ("≤ 9", "≤ 6", "7.50", "floor"),
         ("≥ 0.15", "≥ 0.25", "0.20", "floor"),
         ("≤ 30", "≤ 15", "11.25", "aim"),
     ]
-    assert lines[1].noise == "4.00 to 6.00"
+    assert lines[3].noise == "4.00 to 6.00"
     lines = figures.rows(measured("scan", None))
     assert (lines[0].floor, lines[0].aim, lines[0].ok) == ("≤ 6", "≤ 4", "floor")
     assert len(lines) == 4
     # without a kernel nothing is compiled
-    assert len(figures.rows(measured("usearch", DecideTimes(None, 1200, 32)))) == 4
+    assert len(figures.rows(measured("usearch", DecideTimes(None, 1200, 32)))) == 6
 
 
 def test_what_is_said_below_the_table() -> None:
