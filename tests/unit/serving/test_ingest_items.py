@@ -402,7 +402,7 @@ def test_a_placement_names_the_version_it_replaces() -> None:
 def test_a_field_that_is_there_twice_is_refused_whoever_reads_it() -> None:
     placed = b'{"expected_version":0,"recipe":{"weights":{"covisit":1},"depth":null,"depth":2}}'
     for read, path in (
-        (lambda: ingest_control.placement(placed, "home", NOW), "recipe.depth"),
+        (lambda: ingest_control.placement(placed, "home", LOCAL, NOW), "recipe.depth"),
         (lambda: ingest_items.put(b'{"title":"a","title":"a"}', "i1", NOW, 4), "title"),
         (lambda: ingest_items.patch(b'{"attributes":{"a":1,"a":1}}', "i1", NOW, 4), "attributes.a"),
         (lambda: ingest_people.anonymous_id(b'{"anonymous_id":"a","anonymous_id":"b"}'), "anonymous_id"),
