@@ -56,10 +56,6 @@ def run(settings: Settings) -> None:
     logs.set_up(level)
     # the client logs a broker that is away at every attempt, with stack traces; `serving.log` logs it once
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    if settings.auth == "off":
-        log.warning(
-            "FRESHET_AUTH=off: every program of this machine has every scope, without a token"
-        )
     heartbeat.start()
     listener = listen(settings.bind, settings.port)
     app = create(settings)
@@ -146,6 +142,8 @@ class _Server(uvicorn.Server):
             await self._lifespan.__aexit__(None, None, None)
             return
         await super().startup(sockets)
+        if self._app.state.settings.auth == "off":
+            log.warning("FRESHET_AUTH=off: whoever is on this machine has every scope")
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
             print(f"listening http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
