@@ -4,8 +4,8 @@ SHELL := bash
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 SETUP := .venv/.ready
-# two at a time, a file each, the longest first (tests/support/order.py; JOBS=0: in this process)
-PYTEST = $(BIN)/python -m pytest -q -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
+# three at a time, as many wait, a file each, the longest first (tests/support/order.py; JOBS=0: in this process)
+PYTEST = $(BIN)/python -m pytest -q -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder
 export OPENBLAS_NUM_THREADS := 1
 # hundreds of processes are started: each would compile what it imports, and pytest each file of tests
 unexport PYTHONDONTWRITEBYTECODE
