@@ -14,7 +14,7 @@ from models.features.registry import ROW
 from models.features.ring import RING_SIZE
 from models.kernels.loading import kernel, missing
 from models.outcomes.impressions import IMPRESSION
-from models.seen import ENTRY as SEEN_ENTRY
+from models.seen import ENTRY
 from schemas.actions import ACTIONS
 from serving.decide import compiled, workspace
 from serving.decide.case import Case
@@ -129,7 +129,7 @@ def test_a_row_and_entries_of_any_bytes_mean_the_same(of: Seeds, seed: int) -> N
     row = np.frombuffer(rng.bytes(ROW.itemsize), ROW)[0].copy()
     row["ring"]["item"] = rng.choice(hashes, RING_SIZE)
     row["ring"]["action"] %= len(ACTIONS) + 1
-    seen = np.frombuffer(rng.bytes(SEEN_ENTRY.itemsize * 60), SEEN_ENTRY).copy()
+    seen = np.frombuffer(rng.bytes(ENTRY.itemsize * 60), ENTRY).copy()
     seen["item"], seen["time"] = rng.choice(hashes, 60), rng.choice([0, 5, NOW // 1000], 60)
     shown = np.frombuffer(rng.bytes(IMPRESSION.itemsize * 64), IMPRESSION).copy()
     shown["item"] = rng.choice(hashes, 64)

@@ -8,8 +8,7 @@ import pytest
 
 from models.outcomes import impressions
 from models.outcomes.impressions import IMPRESSION
-from models.seen import ENTRY as SEEN_ENTRY
-from models.seen import VIEW
+from models.seen import ENTRY, VIEW
 from schemas.identity import item_hash
 from serving.decide.person import STORED_FIELDS, Blobs, Unreadable, decode
 from tests.support import worlds
@@ -19,7 +18,7 @@ from tests.support.worlds import NOW
 def test_a_person_is_decoded_as_far_as_is_asked() -> None:
     row = worlds.person([("a", 0), ("b", 2)], shown={"a": 3})
     stored = impressions.write(row.impressions)
-    string = np.array([(item_hash("c"), 5, VIEW)], SEEN_ENTRY)
+    string = np.array([(item_hash("c"), 5, VIEW)], ENTRY)
     blobs: Blobs = [None, string.tobytes(), None, None, stored, None, None, None]
     who = decode(blobs)
     assert (who.seen_is_whole, who.newest, who.recorded) == (False, 0, True)
@@ -35,7 +34,7 @@ def test_a_person_is_decoded_as_far_as_is_asked() -> None:
 @pytest.mark.parametrize(
     ("what", "blob"),
     [
-        ("seen", b"x" * (SEEN_ENTRY.itemsize + 1)),
+        ("seen", b"x" * (ENTRY.itemsize + 1)),
         ("impressions", b"x" * IMPRESSION.itemsize * 65),
         ("impressions", b"\1"),
         ("vector", msgspec.msgpack.encode(("r", True, b"x" * 126))),
