@@ -1,4 +1,4 @@
-"""The log of each process: one format, on stderr."""
+"""The log of each process: one format, on stderr, at a pace that no client sets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from infra import log_files
+
 FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LEVELS: Final = ("debug", "info", "warning", "error")
 PACE_SECONDS: Final = 60.0
@@ -20,6 +22,8 @@ OTHERS_PACED: Final = ("asyncio", "uvicorn.error")
 def set_up(level: str) -> None:
     """Sets logging up: this process writes messages of `level`, one of `LEVELS`, and above."""
     handler = logging.StreamHandler()
+    if log_file := log_files.given():
+        handler.addFilter(log_file.bound)
     handler.addFilter(_without_trace)
     logging.basicConfig(level=level.upper(), format=FORMAT, handlers=[handler])
     for name in OTHERS_PACED:

@@ -160,6 +160,9 @@ class Settings(KafkaSettings, frozen=True, kw_only=True):
     log_level: str = ""
     """Least level that a process logs: debug, info, warning or error; "" is info for the embedded broker,
     `freshet lake keep` and `freshet verify --every`, and warning for the others."""
+    log_bytes: int = 16 << 20
+    """Most bytes of a log file of `freshet up` and of `freshet flows run people --workers`; the three before
+    it are kept (.log.1 and on). 0: no bound."""
     rating_scale: str = "1,5"
     """Scale of a rating that brings none: ``min,max`` or ``min,max,middle``. A value below the middle (of the
     two where none is given) speaks against the item."""
@@ -346,6 +349,8 @@ def _check(settings: Settings) -> None:
             raise BadSetting(f"{VARIABLES[name]} must be above 0")
     if settings.connections_per_address < 0:
         raise BadSetting("FRESHET_CONNECTIONS_PER_ADDRESS must be 0 (no bound) or more")
+    if settings.log_bytes and settings.log_bytes < 4096:
+        raise BadSetting("FRESHET_LOG_BYTES must be 0 (no bound) or at least 4096")
     if not settings.cold_days >= 0:
         raise BadSetting("FRESHET_COLD_DAYS must be 0 (never) or more")
     if not 0 <= settings.shed_ms < float("inf"):

@@ -13,6 +13,7 @@ KAFKA_PREFIXES: Final = ("KAFKA_SECURITY_", "KAFKA_SASL_", "KAFKA_SSL_")
 OTHER_VARIABLES: Final[Mapping[str, str]] = {
     "FRESHET_URL": "where clients find the API",
     "FRESHET_BEAT": "what a supervisor asks a process for: signs of life",
+    "FRESHET_LOG": "the log file that a supervisor gives a process, and how large it may be",
     "FRESHET_KERNEL": "`off` for numpy in place of the compiled kernel, or another build of it",
     "FRESHET_STAND_BY": "where a process that takes over waits until it may start",
 }

@@ -142,7 +142,7 @@ def service_programs(plan: Plan) -> list[Program]:
         (redis_port,) = services.redis_ports(settings.redis_url)
         command = services.redis_command(redis_port, root / "redis")
         redis_answers = lambda: services.redis_answers(settings.redis_url)  # noqa: E731
-        listed.append(Program("redis", command, ready=redis_answers))
+        listed.append(Program("redis", command, ready=redis_answers, log_option="--logfile"))
     started = [program.name for program in listed]
     listed.append(Program("setup", [*FRESHET, "setup"], started, once=True))
     return listed

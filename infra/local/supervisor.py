@@ -21,6 +21,7 @@ from typing import Final, Literal
 from infra.backoff import STABLE_SECONDS, Pauses
 from infra.heartbeat import BEAT_VARIABLE
 from infra.local.launcher import Launcher, Process
+from infra.log_files import LOG_VARIABLE, rotate
 
 MAX_FAILURES: Final = 5
 """Failures in a row after which a process is not started again, if it never ran `WORKED_SECONDS`. A kill from
@@ -28,7 +29,6 @@ outside is no failure and does not count."""
 GRACE_SECONDS: Final = 3.0
 USAGE_EXIT_CODE: Final = 2
 """Exit code of a command that was called wrongly: a restart cannot help."""
-MAX_LOG_BYTES: Final = 16 << 20
 FIRST_BEAT_SECONDS: Final = 120.0
 """Longest time until the first heartbeat of a process: the process imports its modules first."""
 HANDOVER_VARIABLE: Final = "FRESHET_STAND_BY"
@@ -44,7 +44,9 @@ class Program:
     """One process to run. `ready`: whether dependents may start (None: once the process runs). `once`: the
     process ends by itself, and dependents wait for its exit 0. `environment`: variables of this process
     alone. `beats`: it sends heartbeats (`infra.heartbeat`). `killed`: it is ended by SIGKILL; a process of
-    low priority that may end anywhere would not end in time on a busy machine."""
+    low priority that may end anywhere would not end in time on a busy machine. `log_option`: what
+    names the log file to a process that opens it for each line, so that the supervisor rotates it; the others
+    rotate theirs themselves (`infra.log_files`)."""
 
     name: str
     command: Sequence[str]
@@ -54,6 +56,7 @@ class Program:
     beats: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     killed: bool = False
+    log_option: str = ""
 
 
 @dataclass
@@ -93,7 +96,8 @@ class Child:
 
 @dataclass
 class Supervisor:
-    """Runs `programs`; `environment` is the whole environment of each process; the folder `logs` must exist.
+    """Runs `programs`; `environment` is the whole environment of each process; the folder `logs` must exist,
+    each file in it is bounded by `log_bytes` (0: no limit).
 
     A process without a heartbeat for `hang_seconds` (0: no limit) is killed, and restarted like any process
     that ended. `failure` is "", or the sentence why a program cannot run: stop ticking then. `hurry` makes
@@ -107,6 +111,7 @@ class Supervisor:
     launcher: Launcher = field(default_factory=Launcher)
     clock: Callable[[], float] = time.monotonic
     hang_seconds: float = 0.0
+    log_bytes: int = 0
     failure: str = ""
     was_ready: bool = False
     hurry: bool = False
@@ -206,6 +211,8 @@ class Supervisor:
             _signal(child, signal.SIGKILL)
         if child.state in ("waiting", "failed"):
             return self._start(child)
+        if child.program.log_option:
+            self._bound_log(child)
         if child.state == "starting" and not child.program.once:
             ready = child.program.ready
             if ready is None or ready():
@@ -246,8 +253,12 @@ class Supervisor:
         return True
 
     def _spawn(self, child: Child, environment: Mapping[str, str]) -> Process:
-        if child.log.exists() and child.log.stat().st_size > MAX_LOG_BYTES:
-            child.log.replace(child.log.with_suffix(".old.log"))
+        self._bound_log(child)
+        if self.log_bytes and not child.program.log_option:
+            environment = {
+                **environment,
+                LOG_VARIABLE: f"{self.log_bytes}:{child.log.absolute()}",
+            }
         child.beat, child.silent, child.hung, child.checked_at = 0, 0.0, False, self.clock()
         if child.program.beats and self.hang_seconds:
             child.beat_file.unlink(missing_ok=True)
@@ -255,7 +266,16 @@ class Supervisor:
                 **environment,
                 BEAT_VARIABLE: f"{self.hang_seconds:g}:{child.beat_file.absolute()}",
             }
-        return self.launcher.spawn(child.program.command, environment, child.log)
+        option, command = child.program.log_option, child.program.command
+        if option:
+            command = [*command, option, str(child.log.absolute())]
+        return self.launcher.spawn(command, environment, child.log)
+
+    def _bound_log(self, child: Child) -> None:
+        """Rotates the log of a process that does not hold it open now."""
+        with contextlib.suppress(OSError):  # no file yet, or a full disk
+            if self.log_bytes and child.log.stat().st_size >= self.log_bytes:
+                rotate(child.log)
 
     def _ended(self, child: Child) -> bool:
         assert child.process

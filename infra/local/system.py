@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from infra import tokens
 from infra.local import home, services
@@ -51,9 +52,8 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
     directory = plan.settings.data_dir
     environment, logs = child_environment(plan.settings), directory / "logs"
     launcher = ForkServer(PRELOAD, environment, logs / "forkserver.log")
-    hang_seconds = plan.settings.hang_seconds
     supervisor = Supervisor(
-        programs(plan), logs, environment, report, launcher, hang_seconds=hang_seconds
+        programs(plan), logs, environment, report, launcher, **_bounds(plan.settings)
     )
     started_at = int(time.time() * 1000)
     stop, workers = _on_signals(supervisor), Workers(directory)
@@ -109,9 +109,7 @@ def share_people(settings: Settings, count: int, report: Callable[[str], None]) 
     listed = _sharing(settings, count)
     logs.mkdir(parents=True, exist_ok=True)
     launcher = ForkServer(PRELOAD_PEOPLE, environment, logs / "forkserver.log")
-    supervisor = Supervisor(
-        listed, logs, environment, report, launcher, hang_seconds=settings.hang_seconds
-    )
+    supervisor = Supervisor(listed, logs, environment, report, launcher, **_bounds(settings))
     stop, workers = _on_signals(supervisor), Workers(directory)
 
     def rescale() -> None:
@@ -135,6 +133,11 @@ def share_people(settings: Settings, count: int, report: Callable[[str], None]) 
         if settings.metrics_port:
             home.remove_targets(directory)
     return supervisor.failure
+
+
+def _bounds(settings: Settings) -> dict[str, Any]:
+    """Of a `Supervisor`."""
+    return {"hang_seconds": settings.hang_seconds, "log_bytes": settings.log_bytes}
 
 
 def _sharing(settings: Settings, count: int) -> list[Program]:

@@ -200,3 +200,20 @@ def test_the_last_line_of_a_log_is_found(tmp_path: Path) -> None:
     assert last_line(log) == ""
     log.write_bytes(b"first\n" + b"x" * 9000 + b"\nthe end: \xff\n\n")
     assert last_line(log) == "the end: \N{REPLACEMENT CHARACTER}"
+
+
+def test_the_log_of_a_process_that_reopens_it_is_rotated_while_it_runs(
+    supervise: Make, tmp_path: Path
+) -> None:
+    code = """
+        import sys, time
+        while True:
+            with open(sys.argv[2], "a") as log:
+                log.write("x" * 999 + "\\n")
+            time.sleep(0.001)
+    """
+    supervisor = supervise(Program("one", python(code), log_option="--log"), log_bytes=4096)
+    oldest = tmp_path / "one.log.3"
+    ticking(supervisor, oldest.exists)
+    assert oldest.stat().st_size >= 4096
+    assert set(oldest.read_text().splitlines()) == {"x" * 999}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from infra import logs
 from infra.local import services
 from infra.local.plan import ROOT, plan, programs
+from infra.log_files import LOG_VARIABLE, rotate
 from infra.settings import BadSetting, from_environment
 from tests.support.waits import until
 
@@ -124,3 +126,51 @@ for n in range(3):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     (line,) = done.stderr.splitlines()
     assert re.fullmatch(LINE + "WARNING uvicorn.error: no. 0", line)
+
+
+FILLS = """
+import logging, threading
+from infra import logs
+
+logs.set_up("info")
+
+def write(name):
+    for n in range(60):
+        logging.getLogger(name).info("%03d %s", n, "x" * 40)
+        print(f"{name} prints {n:03}", flush=True)
+
+threads = [threading.Thread(target=write, args=[name]) for name in "ab"]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_a_log_file_is_bounded_and_no_line_is_lost_or_cut(tmp_path: Path) -> None:
+    """Two processes, each with two threads, share a file for a while, as one that takes over does."""
+    file = tmp_path / "serving.log"
+    environment = {**os.environ, LOG_VARIABLE: f"16384:{file}"}
+    with file.open("ab") as output:
+        command = [sys.executable, "-c", FILLS]
+        running = [
+            subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=environment)
+            for _ in range(2)
+        ]
+    assert [process.wait() for process in running] == [0, 0]
+    files = sorted(tmp_path.iterdir())
+    assert [it.name for it in files] == ["serving.log", "serving.log.1"]
+    assert all(it.stat().st_size < 16384 + 8 * 100 for it in files)
+    lines = [line for it in files for line in it.read_text().splitlines()]
+    assert len(lines) == 2 * 2 * 60 * 2
+    whole = re.compile(LINE + r"INFO [ab]: \d{3} x{40}|[ab] prints \d{3}")
+    assert [line for line in lines if not whole.fullmatch(line)] == []
+
+
+def test_a_few_files_are_kept(tmp_path: Path) -> None:
+    file = tmp_path / "a.log"
+    for n in range(6):
+        file.write_text(str(n))
+        rotate(file)
+    kept = {it.name: it.read_text() for it in tmp_path.iterdir()}
+    assert kept == {"a.log.1": "5", "a.log.2": "4", "a.log.3": "3"}

@@ -10,6 +10,7 @@ from infra.heartbeat import BEAT_VARIABLE
 from infra.local.find import find
 from infra.local.plan import child_environment
 from infra.local.supervisor import HANDOVER_VARIABLE
+from infra.log_files import LOG_VARIABLE
 from infra.settings import (
     FILES,
     VARIABLES,
@@ -112,7 +113,7 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name(variable: str, sen
 
 
 def test_other_variables_of_ours_are_no_misspelt_settings() -> None:
-    ours = {BEAT_VARIABLE, HANDOVER_VARIABLE, loading.VARIABLE, "FRESHET_URL"}
+    ours = {BEAT_VARIABLE, LOG_VARIABLE, HANDOVER_VARIABLE, loading.VARIABLE, "FRESHET_URL"}
     assert ours == set(OTHER_VARIABLES)
     assert from_environment(dict.fromkeys(OTHER_VARIABLES, "x")) == from_environment({})
 
