@@ -7,10 +7,11 @@ signs tokens for browsers alone.
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ CLIENT: Final = "home"
 """The claim `client_id` of tokens that are made at home."""
 FILE: Final = "issuer.key"
 KEPT_DAYS: Final = 30
+LOOK_SECONDS: Final = 3600.0
 TOKEN_FILE: Final = "token"
 """Of `data_dir`: a token with every scope, for whoever may read the folder."""
 
@@ -100,18 +102,64 @@ def write(settings: Settings) -> str:
     return token
 
 
+class Keeper:
+    """Keeps the token of `data_dir` young while a system runs: its first `tick` writes a new one, later ones
+    look once an hour. `clock`: seconds."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        report: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._report, self._clock = settings, report, clock
+        self._next: float | None = None if is_made_here(settings) else math.inf
+
+    def tick(self) -> None:
+        """Errors: `BadSetting` of the first one."""
+        is_first, now = self._next is None, self._clock()
+        if self._next is not None and now < self._next:
+            return
+        self._next = now + LOOK_SECONDS
+        path = self._settings.data_dir / TOKEN_FILE
+        try:
+            # the first one may be of another key, or of another audience
+            if is_first or _is_old(path):
+                write(self._settings)
+        except OSError as error:
+            self._report(f"{path} cannot be written: {error.strerror}")
+
+
+def is_made_here(settings: Settings) -> bool:
+    """Whether this installation makes its tokens of every kind."""
+    return settings.auth == "on" and not settings.issuer
+
+
 def held(settings: Settings) -> str:
     """The token to send to this installation: its one token, else that of `data_dir`, renewed where it is
-    old, else that of FRESHET_TOKEN; "" where nobody asks for one."""
+    old, else that of FRESHET_TOKEN, which is all where another authorization server makes them; "" where
+    nobody asks for one."""
     if settings.auth == "off" or settings.shared_token:
         return settings.shared_token
-    path, key = settings.data_dir / TOKEN_FILE, settings.data_dir / FILE
+    if settings.issuer:
+        return settings.token
+    path = settings.data_dir / TOKEN_FILE
     try:
-        if not settings.issuer and (settings.issuer_key or key.exists()) and _is_old(path):
+        if has_key(settings) and _may_write(settings) and _is_old(path):
             return write(settings)
         return path.read_text().strip() or settings.token
     except OSError:
         return settings.token
+
+
+def has_key(settings: Settings) -> bool:
+    """Whether there is a key, so that none needs to be made. Errors: OSError."""
+    return bool(settings.issuer_key) or (settings.data_dir / FILE).exists()
+
+
+def _may_write(settings: Settings) -> bool:
+    """Not root in another user's folder, who could not read the file."""
+    return os.geteuid() != 0 or settings.data_dir.stat().st_uid == 0
 
 
 def _is_old(path: Path) -> bool:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from infra.cli.options import system_option
 
-DEFAULT_MINUTES = 60.0
-MAX_BROWSER_MINUTES = 60.0
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+DEFAULT_MINUTES = 60
+MAX_BROWSER_MINUTES = 60
 
 
 @click.command("token")
@@ -17,7 +21,7 @@ MAX_BROWSER_MINUTES = 60.0
 @click.option("--subject", default="", metavar="ID", help="The user id that it acts for.")
 @click.option(
     "--minutes",
-    type=click.FloatRange(0, 60 * 24 * 366, min_open=True),
+    type=click.IntRange(1, 60 * 24 * 366),
     default=DEFAULT_MINUTES,
     show_default=True,
     help="How long it is valid.",
@@ -31,7 +35,7 @@ MAX_BROWSER_MINUTES = 60.0
 def token_command(
     scopes: tuple[str, ...],
     subject: str,
-    minutes: float,
+    minutes: int,
     browser: bool,
     anonymous_id: str,
     origin: str,
@@ -55,6 +59,7 @@ def token_command(
     from infra.settings import from_environment, from_record
     from schemas.access.origins import is_origin
     from schemas.access.scopes import BROWSER, SCOPES
+    from schemas.errors import ConfigurationError
 
     if unknown := sorted(set(scopes) - SCOPES.keys()):
         raise click.UsageError(
@@ -65,7 +70,7 @@ def token_command(
     if browser and (not is_origin(origin) or minutes > MAX_BROWSER_MINUTES or subject):
         raise click.UsageError(
             "--browser takes an --origin such as https://shop.example, at most"
-            f" {MAX_BROWSER_MINUTES:g} --minutes and no --subject"
+            f" {MAX_BROWSER_MINUTES} --minutes and no --subject"
         )
     if browser and not BROWSER.issuperset(scopes):
         raise click.UsageError(f"--browser takes the scopes {', '.join(sorted(BROWSER))}")
@@ -73,6 +78,15 @@ def token_command(
     up = home.read(where)
     settings = from_record(up.environment) if up else from_environment()
     settings = msgspec.structs.replace(settings, data_dir=Path(up.data_dir) if up else where)
+    if settings.issuer and not browser:
+        raise click.UsageError(f"{settings.issuer} makes the tokens here; --browser those of pages")
+    if not tokens.has_key(settings):
+        raise ConfigurationError(
+            f"{settings.data_dir} holds no key of tokens",
+            remedy="name the folder of a system that was up with --data-dir, or set FRESHET_ISSUER_KEY",
+        )
+    subject = _person("--subject", subject, settings)
+    anonymous_id = _person("--anonymous-id", anonymous_id, settings)
     chosen = scopes or (BROWSER if browser or subject else SCOPES)
     click.echo(
         tokens.make_token(
@@ -84,3 +98,14 @@ def token_command(
             origin=origin,
         )
     )
+
+
+def _person(option: str, name: str, settings: Settings) -> str:
+    """The id as requests that name this person have it. Errors: `click.UsageError`."""
+    from schemas.identity import NOT_PEOPLE, check_person_id
+    from schemas.reject import Rejected
+
+    try:
+        return name and check_person_id(name, option, NOT_PEOPLE | settings.refused_ids)
+    except Rejected as error:
+        raise click.UsageError(f"{option} takes the id of a person ({error.code})") from None

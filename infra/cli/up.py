@@ -125,13 +125,14 @@ class _Lines:
         from infra import tokens
         from infra.settings import from_record
 
-        header = ""
-        if tokens.held(from_record(up.environment)):
-            click.echo(
-                f"export FRESHET_TOKEN=$(cat {shlex.quote(f'{up.data_dir}/{tokens.TOKEN_FILE}')})"
-            )
-            header = ' -H "Authorization: Bearer $FRESHET_TOKEN"'
+        header, settings = ' -H "Authorization: Bearer $FRESHET_TOKEN"', from_record(up.environment)
+        if tokens.is_made_here(settings):
+            file = shlex.quote(f"{up.data_dir}/{tokens.TOKEN_FILE}")
+            click.echo(f"export FRESHET_TOKEN=$(cat {file})")
+        elif settings.issuer:
+            click.echo(f"with FRESHET_TOKEN, an access token of {settings.issuer}:")
         else:
+            header = ""
             click.echo("FRESHET_AUTH=off: whoever reaches this machine's loopback has every scope")
         event = '{"user_id": "u1", "item_id": "i1", "action": "view"}'
         kind = "-H 'Content-Type: application/json'"

@@ -1,7 +1,7 @@
 """A typed client of the API: a method for each route, over keep-alive connections, in one event loop.
 
->>> async def click(url: str, token: str) -> Answer:
-...     async with Client(url, token) as client:
+>>> async def click(url: str) -> Answer:
+...     async with Client(url) as client:
 ...         event = EventIn(user_id="ann", item_id="alien", action="click")
 ...         sent = await client.send_events([event])
 ...         answer = await client.recommendations("ann", after=sent.value.positions[0])
@@ -29,6 +29,7 @@ from infra.client.answers import (
 )
 from infra.client.errors import ApiError
 from infra.client.http import Broken, Pool
+from infra.client.token import found
 from schemas.control import Experiment, Recipe
 from schemas.events import EventIn
 from schemas.items import ItemIn
@@ -62,10 +63,11 @@ class Timed(NamedTuple, Generic[T]):
 
 
 class Client:
-    """A client with at most `connections` requests at once. Errors of every method: `ApiError`."""
+    """A client with at most `connections` requests at once. `token`: "" for none; None for the one that
+    `infra.client.token` finds. Errors of every method: `ApiError`."""
 
-    def __init__(self, url: str, token: str = "", connections: int = 32) -> None:
-        self._pool = Pool(url, token, connections)
+    def __init__(self, url: str, token: str | None = None, connections: int = 32) -> None:
+        self._pool = Pool(url, found(url) if token is None else token, connections)
 
     async def __aenter__(self) -> Self:
         return self

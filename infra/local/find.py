@@ -32,6 +32,15 @@ class RunningSystem(NamedTuple):
     url: str
     up: Up | None
 
+    @property
+    def token(self) -> str:
+        """The token to send to it; "" where it asks for none."""
+        from infra import tokens
+
+        # who names a system names its token, too: the one of a folder is of the system in it
+        named = self.settings.token if self.up is None and self.settings.auth == "on" else ""
+        return named or tokens.held(self.settings)
+
 
 def find(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> RunningSystem:
     """The system of `data_dir`, else of .freshet, else the one that the environment names.
@@ -44,13 +53,27 @@ def find(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> 
     refuse_unknown(environment)
     directory = folder(data_dir, environment)
     if up := home.read(directory):
-        return RunningSystem(from_record(up.environment), up.url, up)
+        settings = _with_sent_token(from_record(up.environment), environment)
+        return RunningSystem(settings, up.url, up)
     named = {"KAFKA_BOOTSTRAP", "REDIS_URL", "REDIS_URL_FILE", "FRESHET_URL"} & environment.keys()
     if data_dir or not named:
         raise NothingRuns(f"nothing runs in {directory}")
     settings = from_environment(environment)
     url = environment.get("FRESHET_URL", f"http://{settings.host or '127.0.0.1'}:{settings.port}")
     return RunningSystem(settings, url.rstrip("/"), None)
+
+
+def _with_sent_token(settings: Settings, environment: Mapping[str, str]) -> Settings:
+    """With the JWT that `environment` gives to send, where the system has no token that everybody shares."""
+    import msgspec
+
+    from infra.settings import FILES, VARIABLES, from_record
+
+    names = (VARIABLES["token"], FILES["token"])
+    ours = from_record({name: environment[name] for name in names if name in environment})
+    if settings.shared_token or ours.shared_token or not ours.token:
+        return settings
+    return msgspec.structs.replace(settings, token=ours.token)
 
 
 def folder(data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> Path:

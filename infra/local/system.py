@@ -57,7 +57,7 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
     )
     started_at = int(time.time() * 1000)
     stop, workers = _on_signals(supervisor), Workers(directory)
-    announced = False
+    announced, keeper = False, tokens.Keeper(plan.settings, report)
 
     def changed() -> None:
         nonlocal announced
@@ -74,8 +74,9 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
                 report(f"processes start slowly, without a fork server: {launcher.failure}")
             on_ready(state)
 
-    def rescale() -> None:
+    def before_tick() -> None:
         nonlocal plan
+        keeper.tick()
         count = min(workers.requested, plan.settings.partitions)
         if count and count != plan.flow_workers and supervisor.was_ready:
             report(
@@ -88,10 +89,8 @@ def up(plan: Plan, report: Callable[[str], None], on_ready: Callable[[home.Up], 
             changed()
 
     try:
-        if plan.settings.auth == "on" and not plan.settings.issuer:
-            tokens.write(plan.settings)
         workers.started(plan.flow_workers)
-        supervisor.run(stop, changed, rescale)
+        supervisor.run(stop, changed, before_tick)
     finally:
         supervisor.stop()
         launcher.close()

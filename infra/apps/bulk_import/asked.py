@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from infra import tokens
 from infra.apps.bulk_import.program import Job
 from infra.apps.bulk_import.system import Endpoint
+from infra.client.token import is_local
 from infra.datasets import movielens, sources
 from infra.datasets.options import ReadOptions
-from infra.local.find import NothingRuns, find, folder
+from infra.local.find import NothingRuns, RunningSystem, find, folder
 from infra.settings import Settings, from_environment
 
 
@@ -59,17 +59,22 @@ def find_system(asked: Asked, environment: Mapping[str, str], *, needed: bool) -
     environment. `needed`: it is an error where there is none. Errors: as `find`'s."""
     try:
         running = find(asked.data_dir, environment)
+        place = Path(running.up.data_dir) if running.up else folder(asked.data_dir, environment)
     except NothingRuns:
         if needed and not asked.url:
             raise
-        settings = from_environment(environment)
-        return _found(asked, asked.url or "", settings, folder(asked.data_dir, environment))
-    place = Path(running.up.data_dir) if running.up else folder(asked.data_dir, environment)
-    return _found(asked, asked.url or running.url, running.settings, place)
+        running = RunningSystem(from_environment(environment), "", None)
+        place = folder(asked.data_dir, environment)
+    token = _token(asked, running, environment)
+    target = Endpoint(asked.url or running.url, token, asked.connections, asked.batch)
+    return Found(target, running.settings, place)
 
 
-def _found(asked: Asked, url: str, settings: Settings, place: Path) -> Found:
-    # of another machine the environment has the token
-    token = settings.token if asked.url and settings.token else tokens.held(settings)
-    target = Endpoint(url, token, asked.connections, asked.batch)
-    return Found(target, settings, place)
+def _token(asked: Asked, running: RunningSystem, environment: Mapping[str, str]) -> str:
+    """Of another machine's system the environment has the token: the one of a data folder is of the system
+    that runs there."""
+    if asked.url:
+        given = from_environment(environment).token
+        if given or not is_local(asked.url):
+            return given
+    return running.token

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from infra import tokens
 from infra.local.find import RunningSystem
 from schemas.times import iso
 
@@ -36,7 +35,7 @@ async def _serving(running: RunningSystem) -> tuple[int, dict[str, Any] | None]:
     from infra.client import client
     from infra.client.errors import ApiError
 
-    async with client.Client(running.url, tokens.held(running.settings), connections=1) as asking:
+    async with client.Client(running.url, running.token, connections=1) as asking:
         try:
             return 200, await asking.get(client.STATUS, dict[str, Any])
         except ApiError as error:
