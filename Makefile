@@ -4,8 +4,8 @@ SHELL := bash
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 SETUP := .venv/.ready
-# three at a time, as many wait, a file each, the longest first (tests/support/order.py; JOBS=0: in this process)
-PYTEST = $(BIN)/python -m pytest -q -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder
+# some at a time, a file each, the longest first (tests/support/order.py; JOBS=0: in this process)
+PYTEST = $(BIN)/python -m pytest -q --dist loadfile --no-loadscope-reorder -n
 export OPENBLAS_NUM_THREADS := 1
 # hundreds of processes are started: each would compile what it imports, and pytest each file of tests
 unexport PYTHONDONTWRITEBYTECODE
@@ -39,14 +39,14 @@ demo: $(SETUP)
 	@$(BIN)/freshet demo
 
 test: $(SETUP)
-	$(PYTEST) -m "not check"
+	$(PYTEST) $(or $(JOBS),3) -m "not check"
 
 # the types take one core for a minute: beside the tests
 check: $(SETUP)
 	@$(MAKE) --no-print-directory -j 2 lint slow
 
 slow: $(SETUP)
-	$(PYTEST) -m check tests
+	$(PYTEST) $(or $(JOBS),2) -m check tests
 
 bench: $(SETUP)
 	@$(BIN)/freshet bench $(if $(ITEMS),--only read --items $(ITEMS))

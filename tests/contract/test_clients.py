@@ -18,7 +18,7 @@ from infra.settings import Settings
 from tests.contract.conftest import new_topic, quick
 from tests.contract.raw import Peer, eventually, fresh
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 def consumer(bootstrap: str, **options: Any) -> KafkaConsumer:
