@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from serving.state.loop_lag import PERIOD_SECONDS, LoopLag
+from serving.state.loop_lag import PERIOD_SECONDS, RESTING_SECONDS, LoopLag
 
 
 def busy(seconds: float) -> None:
@@ -31,6 +31,29 @@ def test_work_and_waiting_are_kept_apart() -> None:
         assert waited.wall >= 0.3 - PERIOD_SECONDS
         assert waited.cpu < 0.15
         assert lag.take() < waited
+        lag.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_loop_without_work_is_sampled_rarely_until_it_works_again() -> None:
+    async def scene() -> None:
+        lag = LoopLag()
+        lag.start()
+        async with asyncio.timeout(30):
+            while not lag.is_resting:
+                await asyncio.sleep(PERIOD_SECONDS)
+        began = time.thread_time()
+        async with asyncio.timeout(30):
+            while lag.is_resting:
+                busy(0.002)
+                await asyncio.sleep(0)
+        # a neighbour takes no CPU of this thread, so the sample comes after a rest's work at most
+        assert time.thread_time() - began < 10 * RESTING_SECONDS
+        lag.take()
+        busy(0.05)
+        await asyncio.sleep(2 * PERIOD_SECONDS)
+        assert lag.take().cpu >= 0.05 - PERIOD_SECONDS
         lag.stop()
 
     asyncio.run(scene())
