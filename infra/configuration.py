@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from infra.access_settings import AccessSettings
 from infra.kafka_settings import KafkaSettings
 from infra.settings import (
     FILES,
@@ -79,7 +80,7 @@ def descriptions() -> dict[str, str]:
     import inspect
 
     found = {}
-    for source in map(inspect.getsource, (KafkaSettings, Settings)):
+    for source in map(inspect.getsource, (KafkaSettings, AccessSettings, Settings)):
         (body,) = ast.parse(source).body
         assert isinstance(body, ast.ClassDef)
         for field, text in zip(body.body, body.body[1:], strict=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import Final
+from urllib.parse import urlsplit
 
 LOOPBACK: Final = "localhost,127.0.0.1,[::1]"
 MAX_HOST_BYTES: Final = 262
@@ -48,3 +49,18 @@ def split(host: bytes) -> tuple[bytes, bytes] | None:
     if found is None:
         return None
     return found[1].removesuffix(b".") or found[1], found[2] or b""
+
+
+def is_secure_url(url: str) -> bool:
+    """Whether a URL is one of https, or of http on this machine.
+
+    >>> [is_secure_url(it) for it in ("https://a.example/keys", "http://[::1]:80/keys", "http://a.example/")]
+    [True, True, False]
+    """
+    try:
+        parsed = urlsplit(url)
+        name = parsed.hostname
+    except ValueError:  # a bracket that is not closed
+        return False
+    is_local = name in ("localhost", "127.0.0.1", "::1")
+    return bool(name) and (parsed.scheme == "https" or (parsed.scheme == "http" and is_local))

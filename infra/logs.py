@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +21,8 @@ OTHERS_PACED: Final = ("asyncio", "uvicorn.error")
 
 
 def set_up(level: str) -> None:
-    """Sets logging up: this process writes messages of `level`, one of `LEVELS`, and above."""
+    """Sets logging up: this process writes messages of `level`, one of `LEVELS`, and above. Where nobody is
+    asked for a token, each log begins with it."""
     handler = logging.StreamHandler()
     if log_file := log_files.given():
         handler.addFilter(log_file.bound)
@@ -28,6 +30,10 @@ def set_up(level: str) -> None:
     logging.basicConfig(level=level.upper(), format=FORMAT, handlers=[handler])
     for name in OTHERS_PACED:
         paced(name)
+    if os.environ.get("FRESHET_AUTH") == "off":
+        logging.getLogger("freshet").warning(
+            "FRESHET_AUTH=off: whoever is on this machine has every scope"
+        )
 
 
 def paced(name: str) -> logging.Logger:

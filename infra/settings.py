@@ -13,11 +13,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from infra.hosts import Hosts
-from infra.kafka_settings import KafkaSettings, refusal
+from infra import access_settings, kafka_settings
+from infra.access_settings import AccessSettings
 from infra.logs import LEVELS
 from infra.variables import is_service_link, refusal_of_unknown
-from schemas.access.origins import is_origin
 from schemas.errors import ConfigurationError
 from schemas.identity import check_id
 from schemas.reject import Rejected
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from schemas.keys import Keyspace
 
 _CLUSTER: Final = "redis+cluster://"
-_LOOPBACK: Final = "localhost,127.0.0.1,[::1]"
-_JWT: Final = "eyJ"
-"""What every JSON object begins with in base64."""
 MAX_RATING: Final = 1e12
 """Of the ends of `Settings.rating_scale`."""
 
@@ -38,7 +34,7 @@ class BadSetting(ConfigurationError):
     """A setting cannot be used; the text names the variable and says what it takes."""
 
 
-class Settings(KafkaSettings, frozen=True, kw_only=True):
+class Settings(AccessSettings, frozen=True, kw_only=True):
     """Field ``x`` comes from the variable in `VARIABLES` (``FRESHET_X``, but ``KAFKA_X`` and ``REDIS_URL``),
     or from the file that the variable in `FILES` names. `freshet config` prints the text under a field."""
 
@@ -46,35 +42,8 @@ class Settings(KafkaSettings, frozen=True, kw_only=True):
     """``redis://``, ``rediss://`` or ``unix://``; for a cluster ``redis+cluster://host:port,host:port``."""
     data_dir: Path = Path(".freshet")
     """Folder of a worker's own files: spools, the generated pseudonym key."""
-    host: str = ""
-    """Address to serve on; "" is loopback, or every address once a token or an issuer is set."""
     port: int = 8080
     """Port of the API; 0 is a free one."""
-    auth: str = "on"
-    """on: every request needs an access token; off: nobody is asked for one, and the API is served on
-    loopback alone."""
-    hosts: str = ""
-    """Hosts that serving answers to, comma-separated: shop.example for every port, shop.example:8443 for one;
-    another Host is answered 421. "" is any, as a token guards; with FRESHET_AUTH=off this machine's alone."""
-    token: str = ""
-    """One bearer token with every scope, for a small installation: 16 characters of ASCII or more. A JWT
-    (freshet token) is one to send: commands take it from here."""
-    issuer: str = ""
-    """The authorization server whose access tokens are taken (their claim iss); "": this installation makes
-    its own (freshet token)."""
-    jwks: str = ""
-    """The issuer's public keys, a JWK Set: an https URL, or a path."""
-    audience: str = "freshet"
-    """Claim aud of the tokens that are for this API."""
-    algorithms: str = "RS256,ES256,EdDSA"
-    """Algorithms of the issuer's tokens, of RS256, ES256 and EdDSA."""
-    issuer_key: str = ""
-    """Private key (Ed25519, PEM) of the tokens that this installation makes; "" makes one in `data_dir`.
-    Machines that serve together share it."""
-    origins: str = ""
-    """Origins of pages that may ask with a browser's token, comma-separated: https://shop.example."""
-    public_url: str = ""
-    """Where clients find this API, such as https://api.example.com; "": as their Host header says."""
     pseudonym_keys: str = ""
     """``id:hex`` pairs, comma-separated, the first one signs; "" makes one in `data_dir`."""
     topic_prefix: str = ""
@@ -201,26 +170,6 @@ class Settings(KafkaSettings, frozen=True, kw_only=True):
         """Minimum, maximum, and middle where `rating_scale` has it. Errors: ValueError."""
         return tuple(map(float, self.rating_scale.split(",")))
 
-    @property
-    def page_origins(self) -> tuple[str, ...]:
-        """Those of `origins`."""
-        return tuple(filter(None, self.origins.split(",")))
-
-    @property
-    def shared_token(self) -> str:
-        """The one token of a small installation, "" for none: a JWT in FRESHET_TOKEN is one to send alone."""
-        return "" if self.token.startswith(_JWT) else self.token
-
-    @property
-    def answers_to(self) -> Hosts:
-        """The hosts that serving answers to. Errors: ValueError."""
-        return Hosts(self.hosts or (_LOOPBACK if self.auth == "off" else ""))
-
-    @property
-    def bind(self) -> str:
-        """The address that serving binds to."""
-        return self.host or ("0.0.0.0" if self.shared_token or self.issuer else "127.0.0.1")
-
 
 VARIABLES: Final[Mapping[str, str]] = {
     name: name.upper()
@@ -324,7 +273,6 @@ def to_environment(settings: Settings) -> dict[str, str]:
 
 
 def _check(settings: Settings) -> None:
-    _check_access(settings)
     above_zero = (
         "partitions",
         "batch",
@@ -375,7 +323,7 @@ def _check(settings: Settings) -> None:
             "FRESHET_TOPIC_PREFIX takes at most 32 of a-z, 0-9, '.', '_' and '-', such as shop.; leave it"
             " out for none"
         )
-    if sentence := refusal(settings):
+    if sentence := access_settings.refusal(settings) or kafka_settings.refusal(settings):
         raise BadSetting(sentence)
     if not _is_redis_url(settings.redis_url):
         raise BadSetting(
@@ -393,12 +341,6 @@ def _check(settings: Settings) -> None:
             " them, such as 1,5"
         )
     try:
-        _ = settings.answers_to
-    except ValueError:
-        raise BadSetting(
-            "FRESHET_HOSTS takes hosts with commas between them, such as shop.example,shop.example:8443"
-        ) from None
-    try:
         _ = settings.refused_ids
     except Rejected as error:
         raise BadSetting(
@@ -406,48 +348,6 @@ def _check(settings: Settings) -> None:
         ) from None
     if settings.pseudonym_keys:
         signing_key(settings)
-
-
-def _check_access(settings: Settings) -> None:
-    if settings.auth not in ("on", "off"):
-        raise BadSetting("FRESHET_AUTH must be on or off")
-    if settings.auth == "off":
-        if settings.host not in ("", "127.0.0.1", "::1", "localhost"):
-            raise BadSetting(
-                "FRESHET_AUTH=off serves this machine alone: leave FRESHET_HOST out, or FRESHET_AUTH"
-            )
-        if settings.shared_token or settings.issuer:
-            raise BadSetting(
-                "FRESHET_AUTH=off asks for no token: leave FRESHET_TOKEN and FRESHET_ISSUER out, or it"
-            )
-    if settings.token and not re.fullmatch("[!-~]{16,8192}", settings.token):
-        raise BadSetting(
-            "FRESHET_TOKEN takes 16 characters or more of ASCII without spaces, such as openssl rand -hex 32"
-            " prints"
-        )
-    if bool(settings.issuer) != bool(settings.jwks):
-        raise BadSetting(
-            "FRESHET_ISSUER and FRESHET_JWKS go together: who makes the tokens, and where its keys are"
-        )
-    if settings.jwks.startswith("http:") and not re.match(
-        r"http://(localhost|127\.0\.0\.1|\[::1\])[:/]", settings.jwks
-    ):
-        raise BadSetting(
-            "FRESHET_JWKS takes https, or http on this machine: keys decide who gets in"
-        )
-    if not settings.audience:
-        raise BadSetting("FRESHET_AUDIENCE must be the claim aud of the tokens for this API")
-    if not set(settings.algorithms.split(",")) <= {"RS256", "ES256", "EdDSA"}:
-        raise BadSetting(
-            "FRESHET_ALGORITHMS takes RS256, ES256 and EdDSA, with commas between them"
-        )
-    if not all(map(is_origin, settings.page_origins)):
-        raise BadSetting(
-            "FRESHET_ORIGINS takes origins as a browser writes them, with commas between them:"
-            " https://shop.example,http://localhost:3000"
-        )
-    if settings.public_url and not re.fullmatch("https?://[^/?#@]+(/[^?#]*)?", settings.public_url):
-        raise BadSetting("FRESHET_PUBLIC_URL takes a URL such as https://api.example.com")
 
 
 def _is_scale(text: str) -> bool:

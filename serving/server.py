@@ -142,8 +142,6 @@ class _Server(uvicorn.Server):
             await self._lifespan.__aexit__(None, None, None)
             return
         await super().startup(sockets)
-        if self._app.state.settings.auth == "off":
-            log.warning("FRESHET_AUTH=off: whoever is on this machine has every scope")
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
             print(f"listening http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)

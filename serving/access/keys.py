@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -18,9 +17,10 @@ from jwt import PyJWKError
 from jwt.api_jwk import PyJWK
 from jwt.exceptions import InvalidKeyError
 
+from infra.access_settings import ALGORITHMS
+from infra.hosts import is_secure_url
+
 log = logging.getLogger("freshet.serving")
-ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
-"""Those that can be configured: each is of one type of key (RFC 8725, 3.1)."""
 _KINDS: Final = (
     ("RSA", None, "RS256"),
     ("EC", "P-256", "ES256"),
@@ -169,7 +169,7 @@ async def _read(where: str) -> bytes:
             content = file.read(MAX_SET_BYTES + 1)
         _check_size(len(content))
         return content
-    if not is_fetchable(where):
+    if not is_secure_url(where):
         raise KeysUnavailable("keys are fetched by https, by http from this machine alone")
     fetched = bytearray()
     # a redirect may lead anywhere, a proxy may be anybody
@@ -184,13 +184,6 @@ async def _read(where: str) -> bytes:
             fetched += chunk
             _check_size(len(fetched))
     return bytes(fetched)
-
-
-def is_fetchable(url: str) -> bool:
-    """Whether a URL is one of https, or of http on this machine."""
-    parsed = urlsplit(url)
-    local = parsed.hostname in ("localhost", "127.0.0.1", "::1")
-    return parsed.scheme == "https" or (parsed.scheme == "http" and local)
 
 
 def _check_size(size: int) -> None:

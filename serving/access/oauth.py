@@ -12,9 +12,10 @@ from typing import Any, Final, NamedTuple
 
 from jwt import get_algorithm_by_name
 
+from infra.access_settings import ALGORITHMS
 from schemas.access import scopes
 from serving.access.caller import Caller
-from serving.access.keys import ALGORITHMS, KeySet
+from serving.access.keys import KeySet
 
 MAX_TOKEN_BYTES: Final = 8 * 1024
 LEEWAY_SECONDS: Final = 30

@@ -88,7 +88,9 @@ def _check_local(head: Head) -> None:
 
 def _unauthorized(head: Head, access: Access, why: str = "") -> Problem:
     """The 401 of a request without a token, or with one of which `why` says what is wrong."""
-    pieces = [f'resource_metadata="{access.public_url(head.headers)}{METADATA_PATH}"']
+    pieces = ['realm="freshet"']  # RFC 9110, 11.4: a scheme is not alone
+    if url := access.public_url(head.headers):
+        pieces.append(f'resource_metadata="{url}{METADATA_PATH}"')
     if why:
         pieces += ['error="invalid_token"', f'error_description="{why}"']
     detail = f"A valid access token is needed: {why}." if why else "An access token is needed."

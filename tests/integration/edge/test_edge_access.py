@@ -109,7 +109,8 @@ def test_a_token_guards_every_route_but_health(
                 assert answer.status in (200, 503), path
                 continue
             assert (answer.status, answer.json["code"]) == (401, "unauthorized"), path
-            assert answer.headers["www-authenticate"].startswith("Bearer resource_metadata=")
+            challenge = answer.headers["www-authenticate"]
+            assert challenge.startswith('Bearer realm="freshet", resource_metadata=')
 
 
 def test_a_head_needs_the_scope_of_its_get_and_options_need_none(guarded: Server) -> None:

@@ -43,6 +43,13 @@ def test_a_process_that_listens_is_ready(settings: Settings, tmp_path: Path) -> 
             assert (answer.status, answer.json["degraded"]) == (200, []), answer.body
 
 
+def said(server: Server) -> list[str]:
+    """The log after its first line, that nobody is asked for a token."""
+    first, *lines = server.log.read_text().splitlines()
+    assert "FRESHET_AUTH=off" in first
+    return lines
+
+
 def test_a_port_in_use_is_reported_in_one_sentence(edge: Server, tmp_path: Path) -> None:
     import socket
 
@@ -53,7 +60,7 @@ def test_a_port_in_use_is_reported_in_one_sentence(edge: Server, tmp_path: Path)
             msgspec.structs.replace(edge.settings, port=taken.getsockname()[1]), tmp_path / "log"
         )
         assert server.process.wait(30) == 1
-    lines = server.log.read_text().splitlines()
+    lines = said(server)
     assert len(lines) == 1
     assert "cannot serve on 127.0.0.1" in lines[0]
 
@@ -61,7 +68,7 @@ def test_a_port_in_use_is_reported_in_one_sentence(edge: Server, tmp_path: Path)
 def test_another_partition_count_is_reported_in_one_sentence(edge: Server, tmp_path: Path) -> None:
     server = Server(msgspec.structs.replace(edge.settings, partitions=5, port=0), tmp_path / "log")
     assert server.process.wait(30) == 2
-    lines = server.log.read_text().splitlines()
+    lines = said(server)
     assert len(lines) == 1
     assert "5" in lines[0]
     assert "partitions" in lines[0]

@@ -59,12 +59,47 @@ from models.kernels import loading
         ("FRESHET_RETRIEVAL", "s3cret"),
         ("FRESHET_HOSTS", "https://s3cret.example"),
         ("FRESHET_HOSTS", "shop.example,s3cret:http"),
+        ("FRESHET_ORIGINS", "https://s3cret.example/"),
+        ("FRESHET_ORIGINS", "null"),
+        ("FRESHET_PUBLIC_URL", "https://s3cret@api.example"),
+        ("FRESHET_TOKEN", "s3cret of 16 bytes"),
+        ("FRESHET_TOKEN", "s3cret"),
+        ("FRESHET_ALGORITHMS", "RS256,HS256"),
+        ("FRESHET_AUDIENCE", ""),
+        ("FRESHET_AUTH", "s3cret"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused(variable: str, value: str) -> None:
     with pytest.raises(BadSetting, match=f"^{variable} ") as error:
         from_environment({variable: value})
     assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "urn:freshet:home",
+        "s3cret",
+        "http://s3cret.example",
+        "https://s3cret@id.example",
+        "https://id.example?s3cret",
+        "https://id.example\n",
+        "https://[::1",
+    ],
+)
+def test_an_issuer_is_a_url_of_https(issuer: str) -> None:
+    with pytest.raises(BadSetting, match="^FRESHET_ISSUER takes the https URL") as error:
+        from_environment({"FRESHET_ISSUER": issuer, "FRESHET_JWKS": "keys.json"})
+    assert "s3cret" not in str(error.value)
+
+
+def test_keys_come_from_a_path_by_https_or_from_this_machine() -> None:
+    for jwks in ("keys.json", "https://id.example/keys", "http://localhost:8000/keys"):
+        environment = {"FRESHET_ISSUER": "https://id.example", "FRESHET_JWKS": jwks}
+        assert from_environment(environment).jwks == jwks
+    for jwks in ("http://id.example/keys", "ftp://id.example/keys", "http://localhost.evil/"):
+        with pytest.raises(BadSetting, match="^FRESHET_JWKS takes https"):
+            from_environment({"FRESHET_ISSUER": "https://id.example", "FRESHET_JWKS": jwks})
 
 
 def test_addresses_of_brokers_are_names_or_numbers() -> None:

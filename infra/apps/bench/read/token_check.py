@@ -10,8 +10,9 @@ from typing import Any, Final, NamedTuple
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from infra.access_settings import ALGORITHMS
 from serving.access.access import Access
-from serving.access.keys import ALGORITHMS, KeySet
+from serving.access.keys import KeySet
 from serving.access.oauth import Issuer
 
 REPEATS: Final = 7
