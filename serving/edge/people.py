@@ -134,5 +134,11 @@ def unlink_verdict(held: Links, user: Pseudonym, event_id: str) -> LinkVerdict:
     return LinkVerdict(False, "linked_elsewhere")
 
 
+def without_others(verdict: LinkVerdict) -> LinkVerdict:
+    """A verdict on an unlink for whoever showed no proof of the anonymous id: it does not say that the id is
+    somebody else's."""
+    return verdict._replace(why="not_linked") if verdict.why == "linked_elsewhere" else verdict
+
+
 def _record(person: Identity, event: Preferences | Link | Unlink | Linking) -> Record:
     return Record(person.key, person.partition, events.encode(event))

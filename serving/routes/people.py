@@ -109,8 +109,8 @@ async def post_link(request: Request) -> Response:
         "The anonymous id starts empty: neither its reads nor a later link see what was before. What it did"
         " while it was linked stays the user's. Waits at most 1 s for the verdict: 200 with `linked` and"
         " `why`, else 202 with `pending`. `unlinked`: this unlink ended the link; `not_linked`: there was"
-        " none; `linked_elsewhere`: the id is linked to another user, so nothing ended; `already`: it was"
-        " linked to the user again meanwhile."
+        " none; `linked_elsewhere`: the id is another user's, so nothing ended (a token of one person alone"
+        " reads `not_linked` here); `already`: it was linked to the user again meanwhile."
     ),
     responses=_LINK_ANSWERS,
     openapi_extra=merged(body(LinkIn), parameters(IDEMPOTENCY_KEY)),
@@ -122,7 +122,13 @@ async def post_unlink(request: Request) -> Response:
     anonymous, name = people.anonymous_id(content), event_id(request, serving)
     record = people.unlink(anonymous, user_id, name, serving.clock(), serving.people)
     written = await write_each(request, EVENTS, record)
-    return await _verdict(serving, written, people.unlink_verdict, anonymous, user_id, name)
+    is_shown_all = caller(request).may_for_anybody(EVENTS_WRITE)
+
+    def verdict(held: Links, user: Pseudonym, event_id: str) -> LinkVerdict:
+        found = people.unlink_verdict(held, user, event_id)
+        return found if is_shown_all else people.without_others(found)
+
+    return await _verdict(serving, written, verdict, anonymous, user_id, name)
 
 
 def _check_own(request: Request, serving: Serving, user_id: str) -> None:

@@ -3,46 +3,28 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from fastapi import FastAPI
 
 from infra import tokens
-from schemas.access.scopes import ANYBODY, BROWSER, SCOPES
+from schemas.access.scopes import BROWSER
 from serving.app import create
 from serving.http.guard import Guarded
-from serving.http.head import OPEN
+from tests.support.grants import (
+    OWN,
+    SHOP,
+    VISITOR,
+    Call,
+    Role,
+    calls,
+    expected,
+    roles,
+    route_of,
+)
 from tests.support.http import Answer, Server, serving
-
-SHOP = "https://shop.example"
-OWN, OTHER, VISITOR = "u1", "u2", "a1"
-READ, WRITE = "rec:read", "events:write"
-
-
-class Role(NamedTuple):
-    """A kind of token. `scopes`: what it has; None: it is not valid."""
-
-    header: str
-    scopes: frozenset[str] | None
-    user_id: str = ""
-    anonymous_id: str = ""
-    origin: str = ""
-
-
-class Call(NamedTuple):
-    """A request to a route, for a person or without one. `scopes`: what it needs beside the route's own."""
-
-    method: str
-    path: str
-    body: Any = None
-    user_id: str = ""
-    anonymous_id: str = ""
-    scopes: tuple[str, ...] = ()
 
 
 @pytest.fixture(scope="module")
@@ -54,111 +36,6 @@ def guarded(edge: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     )
     with serving(settings, home / "log") as server:
         yield server
-
-
-def roles(server: Server) -> dict[str, Role]:
-    def bearer(scopes: Any, **named: Any) -> str:
-        return f"Bearer {tokens.make_token(server.settings, scopes, **{'minutes': 5, **named})}"
-
-    found = {
-        "nobody": Role("", None),
-        "no JWT": Role("Bearer nonsense", None),
-        "expired": Role(bearer(SCOPES, now=time.time() - 3600), None),
-        "everything": Role(bearer(SCOPES), frozenset(SCOPES)),
-        "nothing": Role(bearer(()), frozenset()),
-        "nothing known": Role(bearer(("admin", "read")), frozenset()),
-        "a user": Role(bearer(BROWSER, subject=OWN), BROWSER, OWN),
-        "a visitor": Role(
-            bearer(SCOPES, anonymous_id=VISITOR, origin=SHOP), BROWSER, "", VISITOR, SHOP
-        ),
-    }
-    alone = {name: Role(bearer((name,)), frozenset({name})) for name in SCOPES}
-    return found | alone
-
-
-def calls() -> list[Call]:
-    """Each route, the hot ways included, for each kind of person."""
-    own, other = {"user_id": OWN}, {"user_id": OTHER}
-    view = {"item_id": "i1", "action": "view"}
-    recommend, events = "/v1/recommendations", "/v1/events"
-    found = [
-        Call("GET", "/health/live"),
-        Call("GET", "/health/ready"),
-        Call("GET", "/.well-known/oauth-protected-resource"),
-        Call("GET", "/docs"),
-        Call("GET", "/openapi.json"),
-        Call("GET", "/metrics"),
-        Call("GET", "/v1/status"),
-        Call("GET", "/v1/popular"),
-        Call("GET", "/v1/items/i1"),
-        Call("GET", "/v1/items/i1/similar"),
-        Call("POST", "/v1/items", {"item_id": "i1", "title": "T"}),
-        Call("PUT", "/v1/items/i1", {"title": "T"}),
-        Call("PATCH", "/v1/items/i1", {"title": "T"}),
-        Call("DELETE", "/v1/items/i2"),
-        Call("GET", "/v1/placements"),
-        Call("GET", "/v1/placements/home"),
-        Call("PUT", "/v1/placements/p1", {"expected_version": 0, "recipe": {}}),
-        Call("GET", "/v1/experiments"),
-        Call("GET", "/v1/experiments/e1"),
-        Call("GET", "/v1/experiments/e1/metrics"),
-        Call("PUT", "/v1/experiments/e1", {"expected_version": 0}),
-        Call("POST", "/v1/tokens", {"anonymous_id": VISITOR, "origin": SHOP}),
-        Call("POST", f"{events}?mode=import", {**own, **view}, OWN, scopes=("import",)),
-        Call("POST", recommend, {**own, "explain": "full"}, OWN, scopes=("explain",)),
-        Call("POST", recommend, {"requests": [own, other]}, OTHER),
-        Call("POST", recommend, {"requests": [own, own]}, OWN),
-        Call("POST", events, {"events": [{**own, **view}, {**other, **view}]}, OTHER),
-        Call("GET", f"{recommend}?user_id={OWN}&now=2026-01-01T00:00:00Z", None, OWN, "", ("import",)),
-    ]  # fmt: skip
-    for user in (OWN, OTHER):
-        path = f"/v1/users/{user}"
-        found += [
-            Call("PUT", f"{path}/preferences", {}, user),
-            Call("POST", f"{path}:unlink", {"anonymous_id": VISITOR}, user),
-        ]
-    people = (
-        ("user_id", OWN),
-        ("user_id", OTHER),
-        ("anonymous_id", VISITOR),
-        ("anonymous_id", "a2"),
-    )
-    for field, name in people:
-        person: dict[str, Any] = {field: name}
-        found += [
-            Call("GET", f"{recommend}?{field}={name}", None, **person),
-            Call("POST", recommend, person, **person),
-            Call("POST", events, {**person, **view}, **person),
-            Call("POST", events, {"events": [{**person, **view}]}, **person),
-        ]  # fmt: skip
-    return found
-
-
-def expected(role: Role, call: Call, scope: str) -> int | None:
-    """The status that refuses; None: the caller is admitted."""
-    if scope == OPEN:
-        return None
-    if role.scopes is None:
-        return 401
-    has = role.scopes | {own for own, anybody in ANYBODY.items() if anybody in role.scopes}
-    if not {scope, *call.scopes} <= has:
-        return 403
-    if not (call.user_id or call.anonymous_id) or ANYBODY[scope] in role.scopes:
-        return None
-    is_own = (call.user_id, call.anonymous_id) == (role.user_id, role.anonymous_id)
-    return None if is_own else 403
-
-
-def route_of(app: FastAPI, call: Call) -> Guarded:
-    path = call.path.partition("?")[0]
-    found = [
-        route
-        for route in app.routes
-        if isinstance(route, Guarded)
-        and call.method in route.taken
-        and route.path_regex.match(path)
-    ]
-    return found[0]
 
 
 def ask(server: Server, role: Role, call: Call) -> Answer:
@@ -177,7 +54,7 @@ def test_every_route_admits_whom_it_should_and_nobody_else(guarded: Server) -> N
                 for method in route.taken}  # fmt: skip
     assert declared - asked <= {("/v1/users/{user_id:id}:link", "POST")}, "a route is not tried"
     wrong = []
-    for name, role in roles(guarded).items():
+    for name, role in roles(guarded.settings).items():
         for call in every:
             wanted = expected(role, call, route_of(app, call).scope)
             answer = ask(guarded, role, call)
@@ -188,7 +65,7 @@ def test_every_route_admits_whom_it_should_and_nobody_else(guarded: Server) -> N
 
 
 def test_a_batch_with_one_event_of_somebody_else_is_refused_whole(guarded: Server) -> None:
-    role = roles(guarded)["a user"]
+    role = roles(guarded.settings)["a user"]
     view = {"item_id": "i1", "action": "view"}
     body = {"events": [{"user_id": OWN, **view}, {"anonymous_id": VISITOR, **view}]}
     answer = ask(guarded, role, Call("POST", "/v1/events", body))
@@ -198,7 +75,7 @@ def test_a_batch_with_one_event_of_somebody_else_is_refused_whole(guarded: Serve
 
 
 def test_a_link_needs_proof_of_both_ids(guarded: Server) -> None:
-    made = roles(guarded)
+    made = roles(guarded.settings)
     proof = made["a visitor"].header.removeprefix("Bearer ")
     link = f"/v1/users/{OWN}:link"
 
@@ -217,7 +94,7 @@ def test_a_link_needs_proof_of_both_ids(guarded: Server) -> None:
 
 
 def test_a_browsers_token_works_from_its_origin_alone(guarded: Server) -> None:
-    role = roles(guarded)["a visitor"]
+    role = roles(guarded.settings)["a visitor"]
     call = Call("GET", f"/v1/recommendations?anonymous_id={VISITOR}")
     found = ask(guarded, role, call)
     assert found.status == 200
@@ -247,7 +124,7 @@ def test_a_browsers_token_works_from_its_origin_alone(guarded: Server) -> None:
 
 
 def test_a_shops_server_makes_tokens_for_its_visitors(guarded: Server) -> None:
-    made = roles(guarded)
+    made = roles(guarded.settings)
     body = {"anonymous_id": "a7", "origin": SHOP, "minutes": 5}
     answer = ask(guarded, made["tokens:write"], Call("POST", "/v1/tokens", body))
     assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
@@ -280,7 +157,7 @@ def test_who_changes_something_is_named_by_the_token(guarded: Server) -> None:
 
 
 def test_two_tokens_are_none(guarded: Server) -> None:
-    header = roles(guarded)["everything"].header
+    header = roles(guarded.settings)["everything"].header
     connection = guarded.connect()
     connection.putrequest("GET", "/v1/status")
     for value in (header, header):

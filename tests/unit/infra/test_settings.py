@@ -88,7 +88,7 @@ def test_a_setting_that_cannot_work_is_refused(variable: str, value: str) -> Non
     ],
 )
 def test_an_issuer_is_a_url_of_https(issuer: str) -> None:
-    with pytest.raises(BadSetting, match="^FRESHET_ISSUER takes the https URL") as error:
+    with pytest.raises(BadSetting, match=r"^FRESHET_ISSUER takes the https URL") as error:
         from_environment({"FRESHET_ISSUER": issuer, "FRESHET_JWKS": "keys.json"})
     assert "s3cret" not in str(error.value)
 
@@ -98,7 +98,7 @@ def test_keys_come_from_a_path_by_https_or_from_this_machine() -> None:
         environment = {"FRESHET_ISSUER": "https://id.example", "FRESHET_JWKS": jwks}
         assert from_environment(environment).jwks == jwks
     for jwks in ("http://id.example/keys", "ftp://id.example/keys", "http://localhost.evil/"):
-        with pytest.raises(BadSetting, match="^FRESHET_JWKS takes https"):
+        with pytest.raises(BadSetting, match=r"^FRESHET_JWKS takes https"):
             from_environment({"FRESHET_ISSUER": "https://id.example", "FRESHET_JWKS": jwks})
 
 

@@ -389,6 +389,15 @@ def test_a_verdict_is_of_the_links_after_the_record(held: Links, link: Any, unli
     assert ingest_people.unlink_verdict(held, user, "mine") == unlink
 
 
+def test_whoever_shows_no_proof_does_not_learn_that_an_id_is_somebody_elses() -> None:
+    user = Pseudonym("u")
+    for held in (Links(to=Pseudonym("v"), by="x"), Links()):
+        verdict = ingest_people.unlink_verdict(held, user, "mine")
+        assert ingest_people.without_others(verdict) == (False, "not_linked")
+    ended = ingest_people.unlink_verdict(Links(by="mine"), user, "mine")
+    assert ingest_people.without_others(ended) == (False, "unlinked")
+
+
 def test_a_placement_names_the_version_it_replaces() -> None:
     body = {"expected_version": 3, "recipe": {"weights": {"covisit": 1}}, "reason": "why"}
     record = ingest_control.placement(encode(body), "home", LOCAL, NOW)
