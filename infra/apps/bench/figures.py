@@ -56,6 +56,7 @@ FIGURES: Final = (
     *FRESHNESS.values(),
     READS_P95,
     Figure("reads p95 at 300/s, everything on, beside busy loops", 40, 15, True, "ms"),
+    Figure("longest wait of a read beside pages of 20 x 25, explained whole", 100, 50, True, "ms"),
     Figure("best rate of reads with p95 < 50 ms, of a bare route's", 15, 25, False, "%"),
     Figure("Redis per person, median", 2 * KIB, 1.2 * KIB, True, "B"),
     Figure("failed or mixed answers while releases swap", 0, 0, True, ""),

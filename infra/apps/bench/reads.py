@@ -21,6 +21,7 @@ from infra.apps.bench.live import (
     settle,
 )
 from infra.apps.bench.load import Generator, NotMeasured, step
+from infra.apps.bench.pages import BesidePages, beside_pages
 from infra.apps.bench.rate import RateStep, best
 from infra.apps.bench.steady import BARE_PATH, Steady, beside_loops, steady_reads
 from infra.apps.bench.swap import Swap
@@ -55,6 +56,7 @@ class Reads(NamedTuple):
     steady: list[Steady]
     beside: list[dict[str, float]]
     """p50 and p95 at `STEADY_PER_S` beside busy loops, ms; without a run where requests failed."""
+    pages: list[BesidePages]
     best: list[RateStep]
     bare: list[RateStep]
     bytes_per_user: float
@@ -95,11 +97,13 @@ def reads(
             if neighbours:
                 beside += beside_loops(aimed, paths, seconds, neighbours, announce)
                 settle(system)
+        pages = [beside_pages(system, aimed, paths, seconds, announce) for _ in range(repeats)]
+        settle(system)
         whole_size = bytes_per_user(system, EVERY_KEY)
         swap = bench_swap.measure(system, aimed, paths, announce)
         held = _best(system, aimed, paths, seconds, repeats, "reads", announce)
         bare = _best(system, aimed, [BARE_PATH], seconds, repeats, "a bare route", announce)
-    return Reads(steady, beside, held, bare, size, whole_size, len(users), swap)
+    return Reads(steady, beside, pages, held, bare, size, whole_size, len(users), swap)
 
 
 def _best(

@@ -55,6 +55,11 @@ def report(results: Results) -> dict[str, Any]:
         made["reads"] = {
             "at_300": _latency(steady),
             "at_300_neighbours": _latency(reads.beside) if reads.beside else None,
+            "at_100_beside_pages": {
+                "alone": medians([it.alone_ms for it in reads.pages]),
+                "beside": medians([it.beside_ms for it in reads.pages]),
+                "page_ms": _median(reads.pages, lambda it: it.page_ms),
+            },
             "best": {
                 "requests_per_s": _median(reads.best, lambda it: it.reached),
                 "p95_ms": _median(reads.best, lambda it: it.tail_ms),
@@ -88,6 +93,7 @@ def rows(results: Results) -> list[Row]:
     measured: list[Sequence[float]] = [
         [run.latency_ms["p95"] for run in reads.steady] if reads else (),
         [run["p95"] for run in reads.beside] if reads else (),
+        [run.beside_ms["max"] for run in reads.pages] if reads else (),
         _shares_of_bare(reads) if reads else (),
         [reads.bytes_per_user] if reads else (),
         [reads.swap.errors + reads.swap.mixed] if reads else (),

@@ -19,6 +19,7 @@ from infra.apps.bench.figures import FIGURES, REBUILD, Figure, grade
 from infra.apps.bench.freshness import Fresh, FreshRuns
 from infra.apps.bench.imports import Imported, Imports
 from infra.apps.bench.lake import Beside
+from infra.apps.bench.pages import BesidePages
 from infra.apps.bench.rate import RateStep
 from infra.apps.bench.reads import Reads
 from infra.apps.bench.rebuild import Rebuild
@@ -89,6 +90,12 @@ READS = Reads(
     ],
     [{"p50": 9.0, "p95": 30.0}],
     [
+        BesidePages(
+            {"p50": 1.0, "p95": 2.0, "max": 8.0}, {"p50": 3.0, "p95": 20.0, "max": most}, 40, 90.0
+        )
+        for most in (40.0, 60.0, 70.0)
+    ],
+    [
         RateStep(1000, 999.0, 30.0, 0),
         RateStep(1000, 1001.0, 45.0, 0),
         RateStep(1000, 1000.0, 33.0, 0),
@@ -135,6 +142,11 @@ def test_the_report_has_exactly_the_promised_shape() -> None:
         "reads": {
             "at_300": {"p50_ms": 2.5, "p95_ms": 7.0},
             "at_300_neighbours": {"p50_ms": 9.0, "p95_ms": 30.0},
+            "at_100_beside_pages": {
+                "alone": {"p50": 1.0, "p95": 2.0, "max": 8.0},
+                "beside": {"p50": 3.0, "p95": 20.0, "max": 60.0},
+                "page_ms": 90.0,
+            },
             "best": {"requests_per_s": 1000.0, "p95_ms": 33.0},
             "bare_route": {"requests_per_s": 8000.0},
         },
@@ -236,7 +248,7 @@ LOADED = {
 def test_a_skipped_section_is_null_and_the_keys_stay(results: Results, absent: set[str]) -> None:
     made = report.report(results)
     assert {name for name in report.REQUIRED_KEYS if made[name] is None} == absent
-    assert len(report.rows(results)) <= 5
+    assert len(report.rows(results)) <= 6
     assert report.remarks(made) or results.verified
 
 
@@ -262,6 +274,7 @@ def test_the_table_shows_median_noise_and_mark() -> None:
         ("280", "floor"),
         ("7.0", "floor"),
         ("30.0", "floor"),
+        ("60.0", "floor"),
         ("12.5", "below"),
         ("1,600", "floor"),
         ("0.0", "aim"),
