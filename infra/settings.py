@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from schemas.keys import Keyspace
 
 _CLUSTER: Final = "redis+cluster://"
+MAX_STRANGERS: Final = 200_000
+"""Of `Settings.strangers`: a partition's flow has them all in memory."""
 MAX_RATING: Final = 1e12
 """Of the ends of `Settings.rating_scale`."""
 
@@ -70,6 +72,9 @@ class Settings(AccessSettings, frozen=True, kw_only=True):
     max_seen: int = 20_000
     """Items that a person has seen and the system remembers, beside those bought, disliked or hidden. Another
     number takes a rebuild."""
+    strangers: int = 20_000
+    """Ids of a partition that were shown something and have done nothing yet: so many are kept, the newest,
+    at most 250 B each; 0: all, and each as a person. Another number takes a rebuild."""
     rollup_seconds: float = 1.0
     """How often tables are added up and published while events come; without any, the roll-up sleeps."""
     base_seconds: float = 60.0
@@ -299,6 +304,10 @@ def _check(settings: Settings) -> None:
         raise BadSetting("FRESHET_CONNECTIONS_PER_ADDRESS must be 0 (no bound) or more")
     if settings.log_bytes and settings.log_bytes < 4096:
         raise BadSetting("FRESHET_LOG_BYTES must be 0 (no bound) or at least 4096")
+    if not 0 <= settings.strangers <= MAX_STRANGERS:
+        raise BadSetting(
+            f"FRESHET_STRANGERS must be 0 (each is kept as a person) to {MAX_STRANGERS}"
+        )
     if not settings.cold_days >= 0:
         raise BadSetting("FRESHET_COLD_DAYS must be 0 (never) or more")
     if not 0 <= settings.shed_ms < float("inf"):

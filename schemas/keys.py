@@ -77,6 +77,7 @@ OPEN_SLATES: Final = b"o"
 VECTOR: Final = b"v"
 TOMBSTONE: Final = b"t"
 DEDUPE: Final = b"dd"
+STRANGERS: Final = b"st"
 COLD_KINDS: Final = (ROW, SEEN, OVERFLOW, REVERSIBLES, LIKES, IMPRESSIONS, OPEN_SLATES, VECTOR)
 """Kinds of the keys that move to the lake with a person who is not seen for long. A string of seen
 items that hides one stays, as preferences and links do: reads need them at once."""
@@ -220,6 +221,12 @@ class Keyspace:
 
     def cold_asked(self, partition: int) -> bytes:
         return b"tq:{%b}" % self._shared[partition]
+
+    def strangers(self, partition: int) -> bytes:
+        return b"st:{%b}" % self._tags[partition]
+
+    def strangers_bucket(self, partition: int, bucket: int) -> bytes:
+        return b"st:{%b}:%d" % (self._tags[partition], bucket)
 
     def dedupe(self, partition: int, bucket: int) -> bytes:
         return b"dd:{%b}:%d" % (self._tags[partition], bucket)
@@ -452,6 +459,22 @@ KEYS: Final = (
         ("serving",),
         "events",
         "their vector in the space of a release: a cache (schemas.state.vectors)",
+    ),
+    Key(
+        "st:{*}:*",
+        "string",
+        "people",
+        ("people", "serving"),
+        "events",
+        "ids that were shown slates and have done nothing yet, by a hash (models.outcomes.strangers)",
+    ),
+    Key(
+        "st:{*}",
+        "string",
+        "people",
+        ("people",),
+        "events",
+        "set once a stranger was shown something: the buckets are read at a start",
     ),
     Key("f:{*}:people", "string", "people", ("serving", "status"), "events", "fence, msgpack"),
     Key(

@@ -18,6 +18,7 @@ from infra.kafka import kafka_client
 from infra.lake.log import open_log
 from infra.log_reader import Batch, LogReader
 from infra.settings import Settings
+from models.outcomes.strangers import bucket_of, find, shown
 from schemas import events, items
 from schemas.items import Item
 from schemas.keys import PLAIN
@@ -148,9 +149,18 @@ def fold_partition(
             take(people.fold_values(records.values_between(first, stop)))
             first = stop
         for cut in due.pop(stop, ()):
-            named = (PLAIN.row, PLAIN.seen, PLAIN.impressions)
-            states[cut] = State(*(people.get(key(partition, cut.person)) for key in named))
+            states[cut] = _state(people, cut)
     return states
+
+
+def _state(people: Offline, cut: Cut) -> State:
+    named = (PLAIN.row, PLAIN.seen, PLAIN.impressions)
+    found = State(*(people.get(key(cut.partition, cut.person)) for key in named))
+    if found.row is not None or found.impressions is not None:
+        return found
+    bucket = people.get(PLAIN.strangers_bucket(cut.partition, bucket_of(cut.person)))
+    entry = find(bucket, cut.person) if bucket else None
+    return found._replace(impressions=shown(entry)) if entry else found
 
 
 def _joined(entries: Sequence[Delta]) -> Facts:

@@ -8,26 +8,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.people.outcome_records import OutcomeRecords, changes_impressions
+from flows.people.outcome_records import FirstAct, OutcomeRecords, changes_impressions
 from flows.people.rows import Fetch
-from models.outcomes import impressions, links, open_slates, reversibles, stored_join
+from flows.people.strangers import MAY_BE_STRANGERS, Strangers
+from models.outcomes import impressions, links, open_slates, reversibles, stored_join, strangers
 from models.outcomes.open_slates import Account
 from schemas.events import Action, Link
-from schemas.keys import IMPRESSIONS, PLAIN, Keyspace
+from schemas.keys import Keyspace
 from schemas.state import links as links_view
 from schemas.state.write import Write
 
 MAX_CACHED_PEOPLE: Final = 10_000
 """People whose open slates and impressions stay in memory, some 3 kB each, 10 kB where they are decoded."""
-
-
-def with_impressions_by_time(state: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """A partition of version 5 of the fold as one of version 6: impressions of one time lie together."""
-    for key, value in state.items():
-        parsed = PLAIN.parse(key)
-        if parsed is not None and parsed.kind == IMPRESSIONS:
-            state[key] = impressions.write(impressions.read(value))
-    return state
 
 
 class Held:
@@ -59,10 +51,18 @@ class Held:
 
 
 class Accounts(dict[str, Held]):
-    """By person. `compiled`: what is stored is changed as it is, where that goes."""
+    """By person: of those who have done something, or were linked; all others are `strangers`. `compiled`:
+    what is stored is changed as it is, where that goes."""
 
     def __init__(
-        self, partition: int, fetch: Fetch, limit: int, keyspace: Keyspace, *, compiled: bool
+        self,
+        partition: int,
+        fetch: Fetch,
+        limit: int,
+        keyspace: Keyspace,
+        strangers: Strangers,
+        *,
+        compiled: bool,
     ) -> None:
         super().__init__()
         self._fetch, self._limit = fetch, min(limit, MAX_CACHED_PEOPLE)
@@ -72,7 +72,9 @@ class Accounts(dict[str, Held]):
         self.likes_prefix = keyspace.likes(partition, "")
         self.shown_prefix = keyspace.impressions(partition, "")
         self._link_prefix = keyspace.link(partition, "")
-        self._missing: tuple[list[str], list[str]] = [], []
+        self._row_prefix = keyspace.row(partition, "")
+        self._strangers = strangers
+        self._missing: tuple[list[str], list[str], list[str]] = [], [], []
 
     def shown(self, person: str) -> NDArray[np.void]:
         """Their impressions, which were loaded."""
@@ -97,36 +99,60 @@ class Accounts(dict[str, Held]):
         """The keys that `load` reads for these records."""
         new: dict[str, None] = {}
         unseen: dict[str, None] = {}
+        unknown: dict[str, None] = {}
+        may_be_strangers = MAY_BE_STRANGERS if self._strangers.limit else ()
         for _, event in records:
             if isinstance(event, tuple):
-                if (person := event[2]) not in self:
+                if (person := event[2]) not in self and person not in self._strangers:
                     new[person] = None
                 continue
             person = event.person
             held = self.get(person)
             if held is None:
+                if person in self._strangers:
+                    continue
+                if type(event) in may_be_strangers and strangers.has_form(person):
+                    unknown[person] = None
                 new[person] = None
+            if isinstance(event, FirstAct):
+                continue
             if (
                 type(event) is not Action
                 and (held is None or held.shown is None)
                 and (changes_impressions(event) or isinstance(event, Link))
             ):
                 unseen[person] = None
-        self._missing = list(new), list(unseen)
+        self._missing = list(new), list(unseen), list(unknown)
         names = [person.encode() for person in new]
         prefixes = self.slates_prefix, self.rows_prefix, self.likes_prefix
         keys = [prefix + name for prefix in prefixes for name in names]
-        return keys + [self.shown_prefix + person.encode() for person in unseen]
+        keys += [self.shown_prefix + person.encode() for person in unseen]
+        return keys + [self._row_prefix + person.encode() for person in unknown]
 
     def load(self, keys: list[bytes]) -> None:
         """Reads what is `missing`. Errors: ValueError for a value that cannot be read."""
-        new, unseen = self._missing
+        new, unseen, unknown = self._missing
         found, n = self._fetch(keys), len(new)
         stored, rows, liked = found[:n], found[n : 2 * n], found[2 * n : 3 * n]
+        row_at = 3 * n + len(unseen)
+        rowless = {it for it, row in zip(unknown, found[row_at:], strict=True) if not row}
         for person, *values in zip(new, stored, rows, liked, strict=True):
-            self[person] = self._held(*values)
-        for person, shown in zip(unseen, found[3 * n :], strict=True):
-            self[person].shown = shown or b""
+            if person not in rowless or any(values):
+                self[person] = self._held(*values)
+        for person, shown in zip(unseen, found[3 * n : row_at], strict=True):
+            if person in self:
+                self[person].shown = shown or b""
+
+    def meet(self, person: str) -> bool:
+        """Ensures the account of somebody who acts, or is linked: of a stranger what is kept of them, of
+        others who have none a new one. Whether they were a stranger."""
+        stored = self._strangers.take(person)
+        if person not in self:
+            shown = strangers.shown(stored) if stored else b""
+            held = self[person] = Held(Account(), stored or b"", shown)
+            if not self._compiled or not stored_join.is_plain(stored or b""):
+                held.decoded()
+        return stored is not None
 
     def _held(self, stored: bytes | None, rows: bytes | None, liked: bytes | None) -> Held:
         held = Held(Account(), stored or b"", None)

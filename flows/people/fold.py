@@ -19,14 +19,19 @@ import msgspec
 import numpy as np
 
 from flows.people import taken_back
-from flows.people.accounts import with_impressions_by_time
 from flows.people.acts import Acts
 from flows.people.batch import Decoded, Effects, Hashes, Span, deduped
 from flows.people.changed import store_changed
 from flows.people.layers import LISTED, MERGE, MOVES, PREFERENCES, layers
 from flows.people.listings import listings_of
 from flows.people.outcome_facts import OutcomeFacts
-from flows.people.outcome_records import concerned, concerns_none, outcome_records, repeated
+from flows.people.outcome_records import (
+    FirstAct,
+    concerned,
+    concerns_none,
+    outcome_records,
+    repeated,
+)
 from flows.people.partition import PartitionState, Shared
 from flows.people.read import Faults, ReadFold, SpanFold
 from flows.people.rows import Fetch, JointFetch, Rows, UnreadableRows
@@ -47,13 +52,13 @@ from schemas.state.fences import Fence
 from schemas.state.write import StreamEntry, Write
 from schemas.version import Upgrades, readable
 
-VERSION: Final = 6
+VERSION: Final = 7
 """Of this fold: a change of what it stores needs a new version."""
-UPGRADES: Final[Upgrades[dict[bytes, bytes]]] = {5: with_impressions_by_time}
+UPGRADES: Final[Upgrades[dict[bytes, bytes]]] = {6: dict}
 """Keys and values of a partition as an earlier version stored them -> as this version stores them
 (`schemas.version`; records with a version of their own are upgraded before). Empty: the log is folded
 again."""
-_READ_AS_STORED: Final = {5}
+_READ_AS_STORED: Final = {6}
 """Of those, the versions whose values are read as they lie, each stored anew when it changes."""
 READABLE: Final = tuple(
     it for it in readable(VERSION, UPGRADES) if it == VERSION or it in _READ_AS_STORED
@@ -71,7 +76,8 @@ class PeopleFold:
 
     `fences`: by partition; `fetch` reads stored values by key; `dedupe_ms`: the window of de-duplication;
     `row_cache`: rows in memory, of each partition; `reach`: of purchases that name no slate; `max_seen`: seen
-    items that a compaction keeps. The fold uses no clock, no socket and no random numbers.
+    items that a compaction keeps; `strangers`: how many a partition keeps (`flows.people.strangers`). The
+    fold uses no clock, no socket and no random numbers.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class PeopleFold:
         keyspace: Keyspace,
         reach: Reach = REACH,
         max_seen: int = MAX_ITEMS,
+        strangers: int = 0,
     ) -> None:
         self.keyspace = keyspace
         self._joint = JointFetch(fetch)
@@ -99,6 +106,7 @@ class PeopleFold:
             keyspace,
             reach,
             max_seen,
+            strangers,
         )
         self._acts = Acts(self._rows, fetch)
         self._partitions: dict[int, PartitionState] = {}
@@ -179,10 +187,11 @@ class PeopleFold:
         self._joint.want([])
         columns, dropped = read.batch.columns, read.batch.dropped
         again = repeated(dropped.columns) if dropped is not None else None
-        if plain and again is None and concerns_none(columns):
+        first_acts = self._first_acts(read)
+        if plain and again is None and not first_acts and concerns_none(columns):
             return
         chosen = concerned(columns, plain=plain)
-        if not chosen.any() and (again is None or not again.any()):
+        if not (chosen.any() or first_acts) and (again is None or not again.any()):
             return
         wanted: list[bytes] = []
         for n, it in enumerate(read.spans):
@@ -190,7 +199,7 @@ class PeopleFold:
                 span = dropped.spans[n]
                 rows = span.start + np.flatnonzero(again[span.start : span.stop])
                 it.span.repeated = dropped.at(rows)
-        found = outcome_records(read.batch, chosen)
+        found = outcome_records(read.batch, chosen, first_acts)
         for it, it.outcomes in zip(read.spans, found, strict=True):
             if read.batch.indexes is not None:
                 it.effects.indexes = _indexes(read.batch, it.span, chosen)
@@ -198,6 +207,15 @@ class PeopleFold:
                 it.missing = it.state.slates.missing(it.outcomes)
                 wanted += it.missing
         self._joint.want(wanted)
+
+    @staticmethod
+    def _first_acts(read: ReadFold) -> dict[int, FirstAct]:
+        """By row."""
+        columns, offsets = read.batch.columns, read.batch.offsets
+        found: dict[int, FirstAct] = {}
+        for it in read.spans:
+            found |= it.state.strangers.first_acts(columns, offsets, it.span, it.effects)
+        return found
 
     def _find_rows(self, read: ReadFold, kinds: set[int]) -> None:
         """Finds the slots of all people whose rows may change. Partitions whose rows cannot be read leave."""
@@ -305,6 +323,7 @@ class PeopleFold:
         """The write of one span, complete."""
         span, state, effects, write = it.span, it.state, it.effects, it.effects.write
         state.overflows.store(write)
+        state.strangers.store(write)
         state.store_tallies(effects)
         if effects.cleared:
             effects.settle_cleared()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from itertools import repeat
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from flows.people import transfer
@@ -18,6 +19,14 @@ from models.records import ACTION, KIND, NOT_IN_COLUMNS, RecordColumns
 from schemas import events
 from schemas.actions import ACTIONS, CODE, NEGATIVE
 from schemas.events import Action, Link, Linking, Merge, Served, Unlink
+
+
+class FirstAct(msgspec.Struct, frozen=True, gc=False):
+    """Stands before the first record of a span with which `person` acts, or is linked, where they may be a
+    stranger (`flows.people.strangers`)."""
+
+    person: str
+
 
 Record = Served | Action | Link | Unlink | Linking | Merge
 # built once: to build a union for each isinstance() costs more than the check
@@ -41,9 +50,9 @@ Price = tuple[int, int, int]
 Short = tuple[RecordColumns, int, str, int, int, bytes, Price | None]
 """A purchase that names no slate, or a like: where its event is (columns and row), person, item, when it
 occurred (s), its row in the person's string if it counted, price (None: a like). Most need no event."""
-OutcomeRecords = list[tuple[int, Record | Short]]
+OutcomeRecords = list[tuple[int, Record | Short | FirstAct]]
 """(offset, record) in log order: slates served, actions on them, purchases and likes and what takes them
-back, and records that link ids."""
+back, and records that link ids; and the first acts of strangers."""
 
 
 def concerned(columns: RecordColumns, *, plain: bool) -> Mask:
@@ -65,14 +74,24 @@ def repeated(columns: RecordColumns) -> Mask:
     return bought
 
 
-def outcome_records(batch: Decoded, chosen: Mask) -> list[OutcomeRecords]:
-    """Of each span the records under `chosen` (n,), and its `repeated` ones."""
+def outcome_records(
+    batch: Decoded, chosen: Mask, first_acts: Mapping[int, FirstAct]
+) -> list[OutcomeRecords]:
+    """Of each span the records under `chosen` (n,), its `repeated` ones, and the `first_acts`, by row, each
+    before the record of its row."""
     columns, at = batch.columns, np.flatnonzero(chosen)
     found, rows = short_records(columns, at), at.tolist()
     for n, short in enumerate(found):
         if short is None and _concerns(event := columns.event(rows[n])):
             found[n] = event
     made = list(zip(batch.offsets[at].tolist(), found, strict=True))
+    if first_acts:
+        acts = np.array(list(first_acts), np.int64)
+        both = [*zip(acts.tolist(), batch.offsets[acts].tolist(), first_acts.values(), strict=True)]
+        both += [(row, *it) for row, it in zip(rows, made, strict=True)]
+        both.sort(key=lambda it: it[0])  # it is stable
+        made = [it[1:] for it in both]
+        at = np.array([it[0] for it in both])
     stops = np.searchsorted(at, [span.stop for span in batch.spans]).tolist()
     return [
         _of_span(span, made[start:stop])
@@ -131,6 +150,16 @@ def _concerns(event: events.Event) -> bool:
     ):  # the codes of refunds and purchases have names that no record has
         return event.action in WITHOUT_SLATE or event.action in STATE_BY_ACTION
     return True
+
+
+def acts(offset: int, event: events.Event, new_merges: Container[int]) -> bool:
+    """Whether its person does something, or is linked: something is stored of them then. `new_merges`: the
+    offsets of merges that were not received before."""
+    if isinstance(event, Merge):
+        return offset in new_merges
+    if isinstance(event, Link):
+        return event.to != event.person
+    return isinstance(event, Action | Linking)
 
 
 def changes_impressions(event: Record) -> bool:

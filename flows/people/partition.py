@@ -14,6 +14,7 @@ from flows.people.overflow import Overflows
 from flows.people.rows import Fetch, PartitionRows, Rows
 from flows.people.seen import SeenStrings
 from flows.people.slates import Slates
+from flows.people.strangers import Strangers
 from models.dedupe import Deduper
 from models.outcomes.touched import Reach
 from schemas.keys import Keyspace
@@ -39,11 +40,12 @@ class Shared:
         keyspace: Keyspace,
         reach: Reach,
         max_seen: int,
+        strangers: int,
     ) -> None:
         self.fetch, self.joint, self.rows = fetch, joint, rows
         self.items, self.names = items, names
         self.dedupe_ms, self.row_cache, self.keyspace = dedupe_ms, row_cache, keyspace
-        self.reach, self.max_seen = reach, max_seen
+        self.reach, self.max_seen, self.strangers = reach, max_seen, strangers
 
 
 class PartitionState:
@@ -57,6 +59,7 @@ class PartitionState:
         self.overflows = Overflows(partition, of.fetch, self.rows, of.keyspace)
         self.seen = SeenStrings(partition, of.fetch, of.keyspace, of.max_seen)
         self.linked = Linked(partition, of.fetch, self.rows, self.overflows, self.seen, of.keyspace)
+        self.strangers = Strangers(partition, of.fetch, of.keyspace, of.strangers)
         self.slates = Slates(
             partition,
             of.joint,
@@ -65,6 +68,7 @@ class PartitionState:
             of.names,
             of.keyspace,
             of.dedupe_ms,
+            self.strangers,
             of.reach,
         )
         self._tallies: Counter[str] = Counter()

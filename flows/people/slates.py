@@ -16,20 +16,23 @@ from flows.people.outcome_actions import Actions, hold, take_back
 from flows.people.outcome_facts import BatchFacts, OutcomeFacts
 from flows.people.outcome_records import (
     SLATE_EVENTS,
+    FirstAct,
     OutcomeRecords,
     Record,
     Short,
+    acts,
     changes_impressions,
 )
 from flows.people.rows import Fetch
-from models.outcomes import impressions, likes, links, stored_join
+from flows.people.strangers import Strangers
+from models.outcomes import impressions, likes, links, open_slates, stored_join
 from models.outcomes import join as outcomes
 from models.outcomes.effects import Effect
 from models.outcomes.join import REACH, STATE_BY_ACTION
 from models.outcomes.open_slates import Account, Mark, Outcome
 from models.outcomes.purchases import LIKE
 from models.outcomes.slots import Assignment, Shown
-from models.outcomes.stored_join import ARM, StoredJoin
+from models.outcomes.stored_join import ARM, Changed, StoredJoin
 from models.outcomes.touched import Reach
 from schemas.alphabet import Millis, Pseudonym
 from schemas.events import Action, Link, Linking, Merge, Served, Unlink
@@ -47,7 +50,7 @@ class Slates:
     """Open slates and impressions of the people of one partition: a write-through cache.
 
     `fetch` reads stored values by key; `items` and `names` hash ids; `dedupe_ms`: the window of
-    de-duplication; `reach`: of a purchase that names no slate.
+    de-duplication; `strangers`: those of the partition; `reach`: of a purchase that names no slate.
     """
 
     def __init__(
@@ -59,13 +62,15 @@ class Slates:
         names: Hashes,
         keyspace: Keyspace,
         dedupe_ms: Millis,
+        strangers: Strangers,
         reach: Reach = REACH,
     ) -> None:
-        self._partition = partition
+        self._partition, self._strangers = partition, strangers
         self._items, self._names, self._reach = items, names, reach
         self._actions, self._dedupe_ms = Actions(items, names, reach), dedupe_ms
         self._join = StoredJoin(reach)
-        self._people = Accounts(partition, fetch, limit, keyspace, compiled=self._join.compiled)
+        compiled = self._join.compiled
+        self._people = Accounts(partition, fetch, limit, keyspace, strangers, compiled=compiled)
 
     def make_room(self) -> None:
         """Empties the cache above its limit. Call it between batches only, when all of it is committed."""
@@ -92,6 +97,11 @@ class Slates:
         """Person -> their purchases and likes before this batch."""
         viewers: dict[str, None] = {}
         for offset, record in records:
+            if isinstance(record, FirstAct):
+                if self._people.meet(record.person):
+                    changed[record.person] = b"", b""
+                    viewers[record.person] = None
+                continue
             if isinstance(record, tuple):
                 person = record[2]
                 held = self._people[person]
@@ -102,6 +112,12 @@ class Slates:
             else:
                 event = record
                 person = event.person
+                if person not in self._people:  # they have no account
+                    if type(event) is Served:
+                        self._serve_stranger(offset, event, batch_facts)
+                    if not acts(offset, event, effects.new_merges):
+                        continue
+                    self._people.meet(person)
                 held = self._people[person]
             if held.stored is not None and self._in_place(offset, event, held, batch_facts):
                 changed.setdefault(person, (held.account.reversibles, held.account.likes))
@@ -206,6 +222,22 @@ class Slates:
             self._add_impressions(person, shown)
         return effect
 
+    def _serve_stranger(self, offset: int, served: Served, batch_facts: BatchFacts) -> None:
+        """Serves a slate to somebody who has done nothing yet."""
+        person, shown = served.person, self._hashed(served)
+        held = self._strangers.stored(person)
+        changed = self._join.serve(held, shown, batch_facts.delta(offset))
+        if changed is not None:
+            stored = changed.stored
+            _count_served(batch_facts, changed)
+            batch_facts.add_changed(changed)
+        else:
+            account = open_slates.decode(held)
+            batch_facts.add(offset, outcomes.serve(account, shown, reach=self._reach))
+            stored = open_slates.encode(account)
+        if evicted := self._strangers.put(person, stored):
+            batch_facts.count("strangers_evicted", evicted)
+
     def _add_impressions(self, person: str, shown: Shown) -> None:
         if shown.items:
             items = pack(f"<{len(shown.items)}Q", *shown.items)
@@ -280,8 +312,7 @@ class Slates:
             shown = self._hashed(event)
             changed = self._join.serve(held.stored, shown, delta)
             if changed is not None:
-                batch_facts.count("served")
-                batch_facts.count("served_items", len(changed.arms) // ARM.itemsize)
+                _count_served(batch_facts, changed)
                 if changed.arms:
                     held.show(pack(f"<{len(shown.items)}Q", *shown.items), shown.at // 1000)
         elif type(event) is Action and event.slate_id and event.action in _IN_PLACE:
@@ -311,6 +342,11 @@ class Slates:
         for viewer in viewers:
             shown = people[viewer].shown
             write.values[people.shown_prefix + viewer.encode()] = shown or b""
+
+
+def _count_served(batch_facts: BatchFacts, changed: Changed) -> None:
+    batch_facts.count("served")
+    batch_facts.count("served_items", len(changed.arms) // ARM.itemsize)
 
 
 def _is_linked(account: Account) -> bool:

@@ -84,6 +84,7 @@ def new_fold(
         keyspace,
         reach(settings),
         settings.max_seen,
+        settings.strangers,
     )
 
 

@@ -84,7 +84,14 @@ def walk_of(task: CheckTask, sums: Sums | None) -> Walk:
         before = basis.before(task.settings, task.snapshot, task.partition)
     sample, reaches = Sample(task.people, task.seed), reach(task.settings)
     reference = Partition(
-        window, sample, sums, before, reaches, task.waiting, task.settings.max_seen
+        window,
+        sample,
+        sums,
+        before,
+        reaches,
+        task.waiting,
+        task.settings.max_seen,
+        task.settings.strangers,
     )
     walk = Walk(task.log, task.partition, reference, task.first)
     if walk.start > task.first:

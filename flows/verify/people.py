@@ -18,6 +18,9 @@ from infra.lake import cold_objects
 from infra.settings import Settings
 from infra.store import redis_client
 from infra.store.redis_client import Client
+from models.outcomes import open_slates
+from models.outcomes.open_slates import Account
+from models.outcomes.strangers import BUCKETS, read_bucket
 from schemas.keys import Keyspace
 from schemas.state import fences
 from schemas.state.fences import Fence
@@ -61,6 +64,8 @@ class PeopleCheck:
             self._check_fence()
             there = list(self._names()) if whole else []
             checked = self._check_people()
+            if self._settings.strangers:
+                self._check_strangers()
             if whole:
                 self._check_ids()
                 self._check_names(there)
@@ -244,6 +249,37 @@ class PeopleCheck:
         self._findings.fields += len(there)
         for key in set(there) - expected:
             self._findings.wrong("key", "value", "is there", None, key)
+
+    def _check_strangers(self) -> None:
+        """Compares what is kept of strangers, entry by entry, and who they are."""
+        p, keyspace, findings = self._walk.partition, self._keyspace, self._findings
+        keys = [keyspace.strangers_bucket(p, bucket) for bucket in range(BUCKETS)]
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(self._fence)
+            pipe.execute_command("MGET", *keys)
+            held, blobs = pipe.execute()
+        self._walk.advance_to(self._read_fence(held).offset)
+        entries: list[tuple[int, str, bytes, Account]] = []
+        for key, blob in zip(keys, blobs, strict=True):
+            try:
+                found = read_bucket(blob)
+                entries += [
+                    (it.order, name, key, open_slates.decode(it.stored))
+                    for name, it in found.items()
+                ]
+            except ValueError:
+                findings.wrong("strangers", "value", "does not decode", "a bucket", key)
+                return
+        entries.sort(key=lambda it: it[0])
+        reference = self._walk.reference.strangers
+        names, head = [name for _, name, _, _ in entries], keyspace.strangers(p)
+        findings.compare("strangers", "order", names, list(reference), head)
+        for _, name, key, account in entries:
+            expected = reference.account(name)
+            if expected is not None:
+                stored, value = map(person_records.account, (account, expected))
+                for field in stored:
+                    findings.compare("stranger", field, stored[field], value[field], key)
 
     def _check_ids(self) -> None:
         """Compares the stored ids of de-duplication, bucket by bucket."""

@@ -93,7 +93,8 @@ def _touched(held: open_slates.Account | open_slates.Guest) -> Any:
     return [touched.rows(held.touched), held.unit_sets]
 
 
-def _account(account: open_slates.Account) -> Any:
+def account(account: open_slates.Account) -> Any:
+    """An account as plain values."""
     linked = account.links or open_slates.Links()
     return {
         "newest": account.newest,
@@ -141,7 +142,7 @@ def _has_account(person: Person) -> bool:
 
 
 def _expected_account(person: Person) -> Any:
-    return _account(person.outcomes.account()) if person.outcomes else None
+    return account(person.outcomes.account()) if person.outcomes else None
 
 
 def _expected_link(person: Person) -> Any:
@@ -195,7 +196,7 @@ PERSON_RECORDS: Final = (
         "slates",
         keys.OPEN_SLATES,
         Keyspace.open_slates,
-        lambda blob: _account(open_slates.decode(blob)),
+        lambda blob: account(open_slates.decode(blob)),
         _has_account,
         _expected_account,
     ),

@@ -53,7 +53,9 @@ class Walk:
 
     def _fold(self, batch: Batch) -> None:
         reference = self.reference
-        everyone, open_to = reference.sums is not None, reference.sample.open_to
+        # whose slates are kept depends on all who are strangers
+        everyone = reference.sums is not None or reference.strangers.limit > 0
+        open_to = reference.sample.open_to
         for offset, timestamp, event in zip(
             batch.offsets, batch.timestamps, _decoded(batch), strict=True
         ):

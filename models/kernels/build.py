@@ -31,6 +31,7 @@ SOURCES: Final = (
     "models/outcomes/impressions.c",
     "models/outcomes/layout.c",
     "models/outcomes/stored_join.c",
+    "models/outcomes/strangers.c",
     "models/records.c",
     "models/release/person.c",
     "models/release/trees.c",

@@ -4,6 +4,7 @@
 #include "kernel.h"
 
 enum { MAX_IMPRESSIONS = 64, IMPRESSION_BYTES = 16, NARROW = 2, WIDE = 3 };
+enum { IMPRESSIONS_SIZE = 2 + 17 * MAX_IMPRESSIONS + 1 }; /* as stored, at most */
 
 typedef struct {
     uint64_t item;
@@ -34,4 +35,8 @@ static inline int read_impressions(impression *rows, const uint8_t *stored, size
         }
     return (int)n;
 }
+
+/* impressions.c */
+int impressions_update(const uint8_t *stored, size_t size, const uint8_t *items, size_t n, uint32_t at,
+                       uint8_t *out);
 #endif

@@ -18,7 +18,7 @@ MAX_IMPRESSIONS: Final = 64
 IMPRESSION: Final = np.dtype([("item", "<u8"), ("count", "<u4"), ("last", "<u4")])
 """`last` in s. At most `MAX_IMPRESSIONS` rows, by (last, item) ascending."""
 Row = tuple[int, int, int]
-_MAX_BYTES: Final = 2 + 17 * MAX_IMPRESSIONS + 1
+MAX_BYTES: Final = 2 + 17 * MAX_IMPRESSIONS + 1
 _WIDTHS: Final[dict[int, np.dtype[Any]]] = {2: np.dtype("u1"), 3: np.dtype("<u4")}
 """By form of the stored rows: how wide their counts are."""
 
@@ -121,7 +121,7 @@ def updated(stored: bytes, items: bytes, at: int) -> bytes:
     """The stored rows after a slate of `items` (u64) was shown at `at`, s; an item that it has twice counts
     once. Errors: ValueError for bytes that are no rows."""
     if kernel is not None:
-        made = bytearray(_MAX_BYTES)
+        made = bytearray(MAX_BYTES)
         out = kernel.ffi.from_buffer("uint8_t[]", made)
         n = kernel.lib.impressions_update(stored, len(stored), items, len(items) // 8, at, out)
         if n >= 0:

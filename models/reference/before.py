@@ -6,7 +6,7 @@ definition goes on from the stored value as if it had read all earlier records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from struct import iter_unpack
 from typing import Any, Final
 
@@ -14,12 +14,13 @@ from models.features.registry import FEATURES, HAS_MERGED, read_row
 from models.outcomes import impressions, open_slates, reversibles
 from models.outcomes.join import REACH
 from models.outcomes.open_slates import Account
+from models.outcomes.strangers import read_bucket
 from models.outcomes.touched import Reach
 from models.reference.dedupe import Window
 from models.reference.people import Person, PersonSnapshot
 from models.reference.recents import MAX_ITEMS
 from schemas import events
-from schemas.keys import DEDUPE, PLAIN
+from schemas.keys import DEDUPE, PLAIN, STRANGERS
 
 _OF_PEOPLE: Final[tuple[Callable[[int, str], bytes], ...]] = (
     PLAIN.row,
@@ -54,6 +55,8 @@ class SnapshotState:
         """Source partition -> highest (offset, n) received from its outbox."""
         self.tallies = {reason.decode(): int(total) for reason, total in tallies.items()}
         """Reason -> how many records were accepted and are not counted."""
+        self.strangers = self._strangers()
+        """The accounts of strangers, oldest first."""
         self.names = self._names()
         """The people with a key in the snapshot, ascending."""
 
@@ -92,9 +95,30 @@ class SnapshotState:
             max_seen,
         )
 
+    @property
+    def met(self) -> set[str]:
+        """Who is no stranger: who has a row, or an account."""
+        kinds = (PLAIN.row, PLAIN.open_slates, PLAIN.reversibles, PLAIN.likes)
+        return self._people(kinds)
+
+    def _strangers(self) -> dict[str, Account]:
+        start = PLAIN.start(STRANGERS, self._partition)
+        entries = [
+            entry
+            for key, value in self._values.items()
+            if key.startswith(start)
+            for entry in read_bucket(value).items()
+        ]
+        entries.sort(key=lambda it: it[1].order)
+        return {name: open_slates.decode(entry.stored) for name, entry in entries}
+
     def _names(self) -> list[str]:
-        starts = tuple(key(self._partition, "") for key in _OF_PEOPLE)
-        return sorted({PLAIN.person_of(key) for key in self._values if key.startswith(starts)})
+        return sorted(self._people(_OF_PEOPLE))
+
+    def _people(self, kinds: Sequence[Callable[[int, str], bytes]]) -> set[str]:
+        """Who has a key of these kinds."""
+        starts = tuple(key(self._partition, "") for key in kinds)
+        return {PLAIN.person_of(key) for key in self._values if key.startswith(starts)}
 
 
 def _values(row: bytes) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from models.reference.outcomes import ReferenceOutcomes
 from models.reference.people import Person
 from models.reference.recents import MAX_ITEMS
 from models.reference.sample import Sample
+from models.reference.strangers import ReferenceStrangers
 from models.reference.sums import Sums
 from models.reference.waiting import WaitingReference
 from schemas.events import (
@@ -36,7 +37,8 @@ from schemas.times import DAY_MS
 class Partition:
     """`window`: of de-duplication, ms; `max_seen`: seen items that a compaction keeps. `sums` takes the facts
     of all people; where it is None from the beginning, only merges, and records of people in reach of
-    `sample`, are needed. `before`: the state before the first record, None at the log's beginning."""
+    `sample`, are needed; with `strangers`, how many a partition keeps, those of all people. `before`: the
+    state before the first record, None at the log's beginning."""
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class Partition:
         reach: Reach = REACH,
         waiting: WaitingReference | None = None,
         max_seen: int = MAX_ITEMS,
+        strangers: int = 0,
     ) -> None:
         self.received = dict(before.received) if before else {}
         """Source partition -> highest (offset, n) received from its outbox."""
@@ -58,6 +61,9 @@ class Partition:
         """What waits for items; of use only with `sums`."""
         self.sample = sample
         self._before, self._reach, self._max_seen = before, reach, max_seen
+        self.strangers = ReferenceStrangers(strangers, reach, before.strangers if before else None)
+        self._met: set[str] = set(before.met if before and strangers else ())
+        """Who did something, or was linked."""
         self.people = {name: self._new(name, True) for name in self._drawn()}
         """The checked people, and all others with a record."""
 
@@ -91,6 +97,11 @@ class Partition:
     ) -> None:
         if isinstance(e, Unlink) and not self._has_record(e.person):
             return  # nothing to end, and nothing is stored of it
+        if isinstance(e, Served) and self._is_stranger(e.person):
+            self._add_facts(self.strangers.serve(offset, e))
+            return
+        if isinstance(e, Action | Linking) or (isinstance(e, Link) and e.to != e.person):
+            self._meet(e.person)
         person, counted = self.people.get(e.person) or self._person(e.person), False
         copy = False
         if isinstance(e, Action):
@@ -112,6 +123,22 @@ class Partition:
             self.people[e.person] = person.after(e)
         if concerns(e):
             self._add(person, person.concern(offset, e, counted, copy))  # type: ignore[arg-type]
+
+    def _is_stranger(self, name: str) -> bool:
+        """Whether they have done nothing yet, and their name is a pseudonym's."""
+        known = not self.strangers.limit or name in self._met
+        return not known and set(name) <= set("0123456789abcdef")
+
+    def _meet(self, name: str) -> None:
+        """Notes that somebody did something, or was linked: what is kept of a stranger is theirs now."""
+        if not self.strangers.limit or name in self._met:
+            return
+        self._met.add(name)
+        if outcomes := self.strangers.meet(name):
+            person = self._person(name)
+            person.outcomes, person.shown = outcomes, True
+            if person.kept is None:
+                outcomes.shown.clear()
 
     def _has_record(self, name: str) -> bool:
         return name in self.people or (self._before is not None and name in self._before.names)
@@ -146,6 +173,7 @@ class Partition:
         number = (merge.offset, merge.n)
         if number > self.received.get(merge.source, (-1, 0)):
             self.received[merge.source] = number
+            self._meet(merge.person)
             person = self._person(merge.person)
             reversal = merge.reversal
             if self.sums is not None and reversal is not None and reversal.known:
@@ -165,6 +193,16 @@ class Partition:
 
     def _add(self, person: Person, outcomes: ReferenceOutcomes) -> None:
         """Adds the new facts of a person's slates to the sums."""
+        self._add_facts(outcomes)
+        for taken in outcomes.taken:
+            person.take_back(*taken)
+        outcomes.taken.clear()
+        self.tallies.update(outcomes.tallies)
+        outcomes.tallies.clear()
+        if person.kept is None:
+            outcomes.shown.clear()
+
+    def _add_facts(self, outcomes: ReferenceOutcomes) -> None:
         if self.sums is not None:
             self.sums.slots(outcomes)
             for _, item, time, action in outcomes.backs:
@@ -173,10 +211,3 @@ class Partition:
         outcomes.moments.clear()
         outcomes.money.clear()
         outcomes.backs.clear()
-        for taken in outcomes.taken:
-            person.take_back(*taken)
-        outcomes.taken.clear()
-        self.tallies.update(outcomes.tallies)
-        outcomes.tallies.clear()
-        if person.kept is None:
-            outcomes.shown.clear()

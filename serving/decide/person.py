@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models import seen as seen_items
 from models.features.registry import ROW, ForeignRow, row_bytes
 from models.outcomes import impressions as shown
+from models.outcomes import strangers
 from models.outcomes.impressions import IMPRESSION
 from models.release.content import DIM
 from schemas.events import Preferences
@@ -30,8 +31,10 @@ STORED_FIELDS: Final = (
     "vector",
     "links",
     "tombstone",
+    "stranger",
 )
-"""The values that the store has of a person, in the order they are read."""
+"""The values that the store has of a person, in the order they are read. `stranger`: the account of one who
+has done nothing yet (`models.outcomes.strangers`)."""
 REMEDY: Final = "fold the log again (freshet rebuild --from beginning)"
 
 _PREFERENCES: Final = msgspec.json.Decoder(Preferences)
@@ -108,7 +111,9 @@ class Person:
     def stored(cls, blobs: Blobs) -> Person:
         """Of the store's values, all but the arrays decoded. Errors: `ForeignRow`, ValueError,
         MsgspecError."""
-        row, seen, preferences, fence, impressions, vector, links, tombstone = blobs
+        row, seen, preferences, fence, impressions, vector, links, tombstone, stranger = blobs
+        if stranger and not impressions:
+            impressions = strangers.shown(stranger)
         made = cls.__new__(cls)
         made._row = made._seen = made._impressions = None
         made.row_bytes = row_bytes(row) if row else None
@@ -218,4 +223,4 @@ def _unreadable(blobs: Blobs) -> Unreadable:
 
 def from_log(row: bytes | None, seen: bytes | None, impressions: bytes | None) -> Person:
     """A person made of what the log alone gives. Errors: `Unreadable`."""
-    return decode([row, seen, None, None, impressions, None, None, None])
+    return decode([row, seen, None, None, impressions, None, None, None, None])

@@ -24,7 +24,7 @@ from serving.decide.person import Unreadable, decode
 from serving.metrics import Metrics
 from serving.state.background import Background, Fault
 from serving.state.generation import Generation
-from serving.state.people import stored_keys
+from serving.state.people import stored_blobs, stored_keys
 
 log = logging.getLogger("freshet.serving")
 
@@ -117,9 +117,11 @@ class Compatibility(Background):
         """The error of the person whose read failed last, None where their state can be read now. Errors:
         RedisError, OSError."""
         if self._suspect is not None:
-            keys = stored_keys(*self._suspect, keyspace)
+            person, partition = self._suspect
+            keys = stored_keys(person, partition, keyspace)
+            values = await redis_client.mget_async(self._redis, keys)
             try:
-                decode(await redis_client.mget_async(self._redis, keys))
+                decode(stored_blobs(person, values))
             except Unreadable as error:
                 return error
             self._suspect = None

@@ -19,6 +19,7 @@ from infra.frames import cut, framed, spread
 from infra.lake.write import columns
 from infra.log_reader import Batch
 from infra.settings import Settings
+from models.outcomes import strangers
 from schemas import events
 from schemas.events import Link, Served
 from schemas.headers import traced
@@ -162,7 +163,11 @@ def test_a_state_of_the_past_is_read_between_frames(
         for who in (1, 2, 3):
             at = history.Cut(0, part.first, person(who))
             cuts.append(at)
-            wanted[at] = fold.get(PLAIN.impressions(0, at.person))
+            bucket = fold.get(PLAIN.strangers_bucket(0, strangers.bucket_of(at.person))) or b""
+            entry = strangers.find(bucket, at.person) if bucket else None
+            wanted[at] = (
+                strangers.shown(entry) if entry else fold.get(PLAIN.impressions(0, at.person))
+            )
         fold.fold(part)
     past = [
         (offset, timestamp, events.decode(value or b"", timestamp))

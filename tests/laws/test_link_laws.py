@@ -166,10 +166,13 @@ class Folded(NamedTuple):
         return self.memories[HOME]
 
 
-def folded(made: Case, rnd: Any, sizes: Sequence[int] = ()) -> Folded:
-    sources = [fold_log(log_of(made.logs[p]), sizes, partition=p) for p in (0, 1)]
+def folded(made: Case, rnd: Any, sizes: Sequence[int] = (), strangers: int = 0) -> Folded:
+    sources = [
+        fold_log(log_of(made.logs[p]), sizes, partition=p, strangers=strangers) for p in (0, 1)
+    ]
     log = interleaved(made.logs[HOME], [sent(m, p) for p, m in enumerate(sources)], rnd)
-    home = fold_log(log_of(log), sizes, partition=HOME, restart=len(sizes) % 2 == 0)
+    restart = len(sizes) % 2 == 0
+    home = fold_log(log_of(log), sizes, partition=HOME, restart=restart, strangers=strangers)
     return Folded([*sources, home], log)
 
 

@@ -40,8 +40,8 @@ from tests.laws.world import Memory, Record, fold_log, log_of
 DAY = 86_400_000
 
 
-def by_definition(log: Sequence[Record], sums: Sums | None = None) -> Partition:
-    reference = Partition(DAY, Sample(None), sums)
+def by_definition(log: Sequence[Record], sums: Sums | None = None, strangers: int = 0) -> Partition:
+    reference = Partition(DAY, Sample(None), sums, strangers=strangers)
     for offset, timestamp, event in log:
         reference.take(offset, timestamp, event)
     return reference
@@ -65,14 +65,19 @@ def mismatches(memory: Memory, partition: int, reference: Partition) -> list[Mis
     return found.mismatches()
 
 
-def wrong_sums(memories: Sequence[Memory], logs: Sequence[Sequence[Record]]) -> list[Mismatch]:
+def wrong_sums(
+    memories: Sequence[Memory], logs: Sequence[Sequence[Record]], strangers: int = 0
+) -> list[Mismatch]:
     tables = Tables(len(memories))
     for p, memory in enumerate(memories):
         for entry in memory.streams.get(PLAIN.deltas(p), []):
             tables.apply(p, facts.decode(entry[1][facts.FIELD]))
     stored, found = stored_tables.of_tables(tables, PLAIN.tables()), Findings()
     sums = Sums(stored.marks)
-    waits = [PartitionWaits.of(p, by_definition(log, sums).waiting) for p, log in enumerate(logs)]
+    waits = [
+        PartitionWaits.of(p, by_definition(log, sums, strangers).waiting)
+        for p, log in enumerate(logs)
+    ]
     table_sums.compare(found, stored, sums, waits)
     assert found.fields > 0 or not any(logs)
     return found.mismatches()

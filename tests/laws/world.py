@@ -190,6 +190,7 @@ def fold_log(
     encoder: Encoder | None = None,
     reach: Reach = REACH,
     max_seen: int = MAX_ITEMS,
+    strangers: int = 0,
 ) -> Memory:
     """Folds a log in batches of these sizes; `restart`: a new worker for each batch."""
     memory = memory or Memory()
@@ -198,7 +199,7 @@ def fold_log(
     for piece in cuts(len(log), sizes):
         if fold is None or restart:
             fences = {partition: fence}
-            fold = PeopleFold(fences, memory.fetch, span, 10, PLAIN, reach, max_seen)
+            fold = PeopleFold(fences, memory.fetch, span, 10, PLAIN, reach, max_seen, strangers)
             fold.remember_received(partition, memory.hashes.get(PLAIN.received(partition), {}))
             fold.remember_tallies(partition, memory.hashes.get(PLAIN.tallies(partition), {}))
             fold.encoder = encoder

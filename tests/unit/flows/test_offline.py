@@ -22,7 +22,7 @@ def test_the_state_is_that_of_the_fold_whatever_the_batches(tmp_path: Path, part
         for offset, (timestamp, value) in enumerate(log.partitions[partition])
         if value != POISON
     ]
-    plain = fold_log(records, [7], partition=partition)
+    plain = fold_log(records, [7], partition=partition, strangers=settings.strangers)
     for size in (20_000, 13):
         made = folded(settings, log, partition, size)
         assert made.state == plain.values

@@ -19,7 +19,7 @@ def test_a_person_is_decoded_as_far_as_is_asked() -> None:
     row = worlds.person([("a", 0), ("b", 2)], shown={"a": 3})
     stored = impressions.write(row.impressions)
     string = np.array([(item_hash("c"), 5, VIEW)], ENTRY)
-    blobs: Blobs = [None, string.tobytes(), None, None, stored, None, None, None]
+    blobs: Blobs = [None, string.tobytes(), None, None, stored, None, None, None, None]
     who = decode(blobs)
     assert (who.seen_is_whole, who.newest, who.recorded) == (False, 0, True)
     who.row_bytes = row.row_bytes
