@@ -474,7 +474,7 @@ KEYS: Final = (
         "people",
         ("people",),
         "events",
-        "set once a stranger was shown something: the buckets are read at a start",
+        "the offset of the first record by which somebody was a stranger",
     ),
     Key("f:{*}:people", "string", "people", ("serving", "status"), "events", "fence, msgpack"),
     Key(

@@ -235,7 +235,7 @@ class Slates:
             account = open_slates.decode(held)
             batch_facts.add(offset, outcomes.serve(account, shown, reach=self._reach))
             stored = open_slates.encode(account)
-        if evicted := self._strangers.put(person, stored):
+        if evicted := self._strangers.put(person, stored, offset):
             batch_facts.count("strangers_evicted", evicted)
 
     def _add_impressions(self, person: str, shown: Shown) -> None:

@@ -32,7 +32,6 @@ _CONCERNS: Final = np.zeros(256, np.bool_)
 _CONCERNS[[KIND[it] for it in MAY_BE_STRANGERS]] = True
 _ACTS: Final = np.zeros(256, np.bool_)
 _ACTS[[ACTION, *(KIND[it] for it in (Link, Linking, Merge))]] = True
-_HELD: Final = b"1"
 _xxh = xxhash.xxh3_64_intdigest
 
 
@@ -49,8 +48,12 @@ class Strangers:
         """Each oldest first."""
         self._changed: set[int] = set()
         self._head = keyspace.strangers(partition)
-        self._begun = bool(limit and fetch([self._head])[0])
-        if self._begun:
+        held = fetch([self._head])[0] if limit else None
+        self._begun = int(held) if held else None
+        """The offset of the first record by which somebody was a stranger: before it lie those of earlier
+        versions, or none."""
+        self._stores_begun = self._begun is None
+        if self._begun is not None:
             self._load(fetch)
 
     def _load(self, fetch: Fetch) -> None:
@@ -73,8 +76,11 @@ class Strangers:
         entry = self._held.get(person)
         return entry.stored if entry else b""
 
-    def put(self, person: str, stored: bytes) -> int:
-        """Keeps the account of a stranger, who is the newest now. Returns how many leave for it."""
+    def put(self, person: str, stored: bytes, offset: int) -> int:
+        """Keeps the account of a stranger, who is the newest now, by the record at `offset`. Returns how many
+        leave for it."""
+        if self._begun is None:
+            self._begun = offset
         self.take(person)
         newest = next(reversed(self._held.values()), None)
         # of the ring alone, so that it is the same however the log was cut
@@ -103,9 +109,9 @@ class Strangers:
         """Adds the buckets that changed to the write."""
         if not self._changed:
             return
-        if not self._begun:
-            write.values[self._head] = _HELD
-            self._begun = True
+        if self._stores_begun:
+            write.values[self._head] = b"%d" % self._begun
+            self._stores_begun = False
         for bucket in sorted(self._changed):
             key = self._keyspace.strangers_bucket(self._partition, bucket)
             if held := self._buckets.get(bucket):

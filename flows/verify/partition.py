@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flows.people.steps import reach
-from flows.verify import basis
+from flows.verify import basis, strangers
 from flows.verify.people import PeopleCheck
 from flows.verify.report import Findings
 from flows.verify.waiting import PartitionWaits
@@ -67,7 +67,8 @@ def check_partition(task: CheckTask) -> Done:
     """
     both, own = Sums(task.marks), [Sums(task.marks) for _ in task.cuts]
     with redis_client.connect(task.settings) as client, rare_collection():
-        walk, findings = walk_of(task, both if task.cuts else None), Findings()
+        since = strangers.begun(client, task.keyspace, task.partition)
+        walk, findings = walk_of(task, both if task.cuts else None, since), Findings()
         beyond = [cut for cut in task.cuts if cut > walk.end and cut > walk.refresh_end()]
         waits = [] if beyond else _add_up(walk, task.cuts, own)
         walk.reference.sums = None
@@ -77,8 +78,9 @@ def check_partition(task: CheckTask) -> Done:
     return Done(task.partition, findings, walk.events, checked, both, own, beyond, walk.end, waits)
 
 
-def walk_of(task: CheckTask, sums: Sums | None) -> Walk:
-    """A walk from the log's beginning or the snapshot. Errors: `Shortened`, those of reading a snapshot."""
+def walk_of(task: CheckTask, sums: Sums | None, since: int = 0) -> Walk:
+    """A walk from the log's beginning or the snapshot. `since`: the offset from which on there may be
+    strangers. Errors: `Shortened`, those of reading a snapshot."""
     window, before = task.settings.dedupe_ms, None
     if task.snapshot is not None:
         before = basis.before(task.settings, task.snapshot, task.partition)
@@ -92,6 +94,7 @@ def walk_of(task: CheckTask, sums: Sums | None) -> Walk:
         task.waiting,
         task.settings.max_seen,
         task.settings.strangers,
+        since,
     )
     walk = Walk(task.log, task.partition, reference, task.first)
     if walk.start > task.first:

@@ -10,7 +10,7 @@ import msgspec
 import redis
 
 from flows.people.fold import READABLE, VERSION
-from flows.verify import person_records
+from flows.verify import person_records, strangers
 from flows.verify.person_records import PERSON_RECORDS
 from flows.verify.report import Findings
 from flows.verify.walk import Walk
@@ -18,9 +18,6 @@ from infra.lake import cold_objects
 from infra.settings import Settings
 from infra.store import redis_client
 from infra.store.redis_client import Client
-from models.outcomes import open_slates
-from models.outcomes.open_slates import Account
-from models.outcomes.strangers import BUCKETS, read_bucket
 from schemas.keys import Keyspace
 from schemas.state import fences
 from schemas.state.fences import Fence
@@ -129,6 +126,17 @@ class PeopleCheck:
                 self._walk.advance_to(read.fence.offset)
                 checked += self._compare(read)
         return checked
+
+    def _check_strangers(self) -> None:
+        """Compares who is a stranger, and what is kept of those whose records were read."""
+        held, stored = strangers.read(self._redis, self._keyspace, self._walk.partition)
+        self._walk.advance_to(self._read_fence(held).offset)
+        strangers.compare(
+            self._findings,
+            stored,
+            self._walk.reference.strangers,
+            self._keyspace.strangers(self._walk.partition),
+        )
 
     def _keys(self, people: Sequence[str]) -> list[bytes]:
         p, keyspace = self._walk.partition, self._keyspace
@@ -249,37 +257,6 @@ class PeopleCheck:
         self._findings.fields += len(there)
         for key in set(there) - expected:
             self._findings.wrong("key", "value", "is there", None, key)
-
-    def _check_strangers(self) -> None:
-        """Compares what is kept of strangers, entry by entry, and who they are."""
-        p, keyspace, findings = self._walk.partition, self._keyspace, self._findings
-        keys = [keyspace.strangers_bucket(p, bucket) for bucket in range(BUCKETS)]
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.get(self._fence)
-            pipe.execute_command("MGET", *keys)
-            held, blobs = pipe.execute()
-        self._walk.advance_to(self._read_fence(held).offset)
-        entries: list[tuple[int, str, bytes, Account]] = []
-        for key, blob in zip(keys, blobs, strict=True):
-            try:
-                found = read_bucket(blob)
-                entries += [
-                    (it.order, name, key, open_slates.decode(it.stored))
-                    for name, it in found.items()
-                ]
-            except ValueError:
-                findings.wrong("strangers", "value", "does not decode", "a bucket", key)
-                return
-        entries.sort(key=lambda it: it[0])
-        reference = self._walk.reference.strangers
-        names, head = [name for _, name, _, _ in entries], keyspace.strangers(p)
-        findings.compare("strangers", "order", names, list(reference), head)
-        for _, name, key, account in entries:
-            expected = reference.account(name)
-            if expected is not None:
-                stored, value = map(person_records.account, (account, expected))
-                for field in stored:
-                    findings.compare("stranger", field, stored[field], value[field], key)
 
     def _check_ids(self) -> None:
         """Compares the stored ids of de-duplication, bucket by bucket."""

@@ -93,8 +93,8 @@ def _touched(held: open_slates.Account | open_slates.Guest) -> Any:
     return [touched.rows(held.touched), held.unit_sets]
 
 
-def account(account: open_slates.Account) -> Any:
-    """An account as plain values."""
+def plain_account(account: open_slates.Account) -> Any:
+    """All of it but what is stored under keys of its own."""
     linked = account.links or open_slates.Links()
     return {
         "newest": account.newest,
@@ -142,7 +142,7 @@ def _has_account(person: Person) -> bool:
 
 
 def _expected_account(person: Person) -> Any:
-    return account(person.outcomes.account()) if person.outcomes else None
+    return plain_account(person.outcomes.account()) if person.outcomes else None
 
 
 def _expected_link(person: Person) -> Any:
@@ -196,7 +196,7 @@ PERSON_RECORDS: Final = (
         "slates",
         keys.OPEN_SLATES,
         Keyspace.open_slates,
-        lambda blob: account(open_slates.decode(blob)),
+        lambda blob: plain_account(open_slates.decode(blob)),
         _has_account,
         _expected_account,
     ),

@@ -53,9 +53,7 @@ class Walk:
 
     def _fold(self, batch: Batch) -> None:
         reference = self.reference
-        # whose slates are kept depends on all who are strangers
-        everyone = reference.sums is not None or reference.strangers.limit > 0
-        open_to = reference.sample.open_to
+        everyone, open_to = reference.sums is not None, reference.sample.open_to
         for offset, timestamp, event in zip(
             batch.offsets, batch.timestamps, _decoded(batch), strict=True
         ):
@@ -65,7 +63,7 @@ class Walk:
             if everyone or isinstance(event, events.Merge) or open_to(event.person):
                 reference.take(offset, timestamp, event)
             else:
-                reference.ids.passed(timestamp)
+                reference.pass_over(offset, timestamp, event)
                 self.whole = False
 
 

@@ -87,9 +87,9 @@ def read_bucket(blob: bytes | None) -> dict[str, Entry]:
 
 
 def find(blob: bytes, person: str) -> bytes | None:
-    """The account of `person` in a bucket; None where they have none, or the bucket cannot be read."""
-    name = bytes.fromhex(person)
-    if name not in blob or blob[0] != VERSION:
+    """The account of `person` in a bucket; None where they have none. Errors: ValueError for other bytes,
+    where they may hold the person."""
+    if not has_form(person) or bytes.fromhex(person) not in blob:
         return None
     entry = read_bucket(blob).get(person)
     return entry.stored if entry else None

@@ -37,8 +37,9 @@ from schemas.times import DAY_MS
 class Partition:
     """`window`: of de-duplication, ms; `max_seen`: seen items that a compaction keeps. `sums` takes the facts
     of all people; where it is None from the beginning, only merges, and records of people in reach of
-    `sample`, are needed; with `strangers`, how many a partition keeps, those of all people. `before`: the
-    state before the first record, None at the log's beginning."""
+    `sample`, are needed; the others `pass_over`. `strangers`: how many a partition keeps, of those who were
+    shown slates from the offset `since` on, 0: none. `before`: the state before the first record, None at the
+    log's beginning."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Partition:
         waiting: WaitingReference | None = None,
         max_seen: int = MAX_ITEMS,
         strangers: int = 0,
+        since: int = 0,
     ) -> None:
         self.received = dict(before.received) if before else {}
         """Source partition -> highest (offset, n) received from its outbox."""
@@ -62,6 +64,7 @@ class Partition:
         self.sample = sample
         self._before, self._reach, self._max_seen = before, reach, max_seen
         self.strangers = ReferenceStrangers(strangers, reach, before.strangers if before else None)
+        self._since = since
         self._met: set[str] = set(before.met if before and strangers else ())
         """Who did something, or was linked."""
         self.people = {name: self._new(name, True) for name in self._drawn()}
@@ -97,10 +100,10 @@ class Partition:
     ) -> None:
         if isinstance(e, Unlink) and not self._has_record(e.person):
             return  # nothing to end, and nothing is stored of it
-        if isinstance(e, Served) and self._is_stranger(e.person):
+        if isinstance(e, Served) and self._is_stranger(offset, e.person):
             self._add_facts(self.strangers.serve(offset, e))
             return
-        if isinstance(e, Action | Linking) or (isinstance(e, Link) and e.to != e.person):
+        if isinstance(e, Served) or _acts(e):
             self._meet(e.person)
         person, counted = self.people.get(e.person) or self._person(e.person), False
         copy = False
@@ -124,9 +127,25 @@ class Partition:
         if concerns(e):
             self._add(person, person.concern(offset, e, counted, copy))  # type: ignore[arg-type]
 
-    def _is_stranger(self, name: str) -> bool:
+    def pass_over(self, offset: int, timestamp: int, e: Event) -> None:
+        """Takes of a record whose person is not checked, where no sums are made, what decides who is a
+        stranger. No merge may pass."""
+        self.ids.passed(timestamp)
+        if not self.strangers.limit:
+            return
+        if isinstance(e, Served):
+            if self.ids.fresh(e, timestamp):
+                if self._is_stranger(offset, e.person):
+                    self.strangers.pass_over(e.person)
+                else:
+                    self._met.add(e.person)
+        elif _acts(e):
+            self._met.add(e.person)
+            self.strangers.meet(e.person)
+
+    def _is_stranger(self, offset: int, name: str) -> bool:
         """Whether they have done nothing yet, and their name is a pseudonym's."""
-        known = not self.strangers.limit or name in self._met
+        known = not self.strangers.limit or name in self._met or offset < self._since
         return not known and set(name) <= set("0123456789abcdef")
 
     def _meet(self, name: str) -> None:
@@ -211,3 +230,8 @@ class Partition:
         outcomes.moments.clear()
         outcomes.money.clear()
         outcomes.backs.clear()
+
+
+def _acts(e: Event) -> bool:
+    """Whether its person does something, or is linked to another."""
+    return isinstance(e, Action | Linking) or (isinstance(e, Link) and e.to != e.person)

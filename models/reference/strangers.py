@@ -23,7 +23,7 @@ class ReferenceStrangers:
         self, limit: int, reach: Reach = REACH, held: dict[str, Account] | None = None
     ) -> None:
         self.limit, self._reach = limit, reach
-        self._held = {
+        self._held: dict[str, ReferenceOutcomes | None] = {
             name: ReferenceOutcomes.of(account, reach) for name, account in (held or {}).items()
         }
 
@@ -31,8 +31,9 @@ class ReferenceStrangers:
         return iter(self._held)
 
     def account(self, name: str) -> Account | None:
-        """The account that is kept of a stranger."""
-        return self._held[name].account() if name in self._held else None
+        """The account that is kept of a stranger; None where their records passed over."""
+        outcomes = self._held.get(name)
+        return outcomes.account() if outcomes is not None else None
 
     def serve(self, offset: int, e: Served) -> ReferenceOutcomes:
         """Adds a slate; returns the outcomes with its facts."""
@@ -40,10 +41,18 @@ class ReferenceStrangers:
         outcomes.add(offset, e)
         outcomes.shown.clear()
         _trim(outcomes.own)
-        self._held[e.person] = outcomes
-        if len(self._held) > self.limit:
-            del self._held[next(iter(self._held))]
+        self._keep(e.person, outcomes)
         return outcomes
+
+    def pass_over(self, name: str) -> None:
+        """Adds a slate of somebody who is not checked: their place, and nothing else."""
+        self._held.pop(name, None)
+        self._keep(name, None)
+
+    def _keep(self, name: str, outcomes: ReferenceOutcomes | None) -> None:
+        self._held[name] = outcomes
+        while len(self._held) > self.limit:
+            del self._held[next(iter(self._held))]
 
     def meet(self, name: str) -> ReferenceOutcomes | None:
         """What is kept of somebody who acts now; None for nothing."""

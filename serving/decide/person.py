@@ -33,8 +33,8 @@ STORED_FIELDS: Final = (
     "tombstone",
     "stranger",
 )
-"""The values that the store has of a person, in the order they are read. `stranger`: the account of one who
-has done nothing yet (`models.outcomes.strangers`)."""
+"""The values that the store has of a person, in the order they are read. `stranger`: what is kept of them
+where they have done nothing yet (`models.outcomes.strangers`)."""
 REMEDY: Final = "fold the log again (freshet rebuild --from beginning)"
 
 _PREFERENCES: Final = msgspec.json.Decoder(Preferences)
@@ -112,8 +112,6 @@ class Person:
         """Of the store's values, all but the arrays decoded. Errors: `ForeignRow`, ValueError,
         MsgspecError."""
         row, seen, preferences, fence, impressions, vector, links, tombstone, stranger = blobs
-        if stranger and not impressions:
-            impressions = strangers.shown(stranger)
         made = cls.__new__(cls)
         made._row = made._seen = made._impressions = None
         made.row_bytes = row_bytes(row) if row else None
@@ -122,6 +120,8 @@ class Person:
             raise ValueError("these are no entries")
         made.preferences = _PREFERENCES.decode(preferences) if preferences else None
         made.fence = fences.decode(fence) if fence else None
+        if impressions is None and stranger:
+            impressions = strangers.shown(stranger)
         made.impressions_bytes = impressions or b""
         if impressions:
             shown.count(impressions)

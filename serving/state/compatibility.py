@@ -24,7 +24,7 @@ from serving.decide.person import Unreadable, decode
 from serving.metrics import Metrics
 from serving.state.background import Background, Fault
 from serving.state.generation import Generation
-from serving.state.people import stored_blobs, stored_keys
+from serving.state.people import blobs_of, stored_keys
 
 log = logging.getLogger("freshet.serving")
 
@@ -117,11 +117,9 @@ class Compatibility(Background):
         """The error of the person whose read failed last, None where their state can be read now. Errors:
         RedisError, OSError."""
         if self._suspect is not None:
-            person, partition = self._suspect
-            keys = stored_keys(person, partition, keyspace)
-            values = await redis_client.mget_async(self._redis, keys)
+            keys = stored_keys(*self._suspect, keyspace)
             try:
-                decode(stored_blobs(person, values))
+                decode(blobs_of(keys, await redis_client.mget_async(self._redis, keys)))
             except Unreadable as error:
                 return error
             self._suspect = None

@@ -16,10 +16,10 @@ from redis.asyncio import Redis
 from infra import logs
 from infra.store import redis_client
 from infra.store.lookups import Lookups
-from models.outcomes import strangers
+from models.outcomes.strangers import bucket_of, find
 from schemas.alphabet import Position, Pseudonym
 from schemas.keys import Keyspace
-from serving.decide.person import STORED_FIELDS, Blobs, Person, StoreDown, Unreadable, decode
+from serving.decide.person import Blobs, Person, StoreDown, Unreadable, decode
 from serving.state.fences import FenceWatch, Waited
 from serving.state.generation import Generation
 from serving.state.log_end import LogEnd
@@ -30,11 +30,10 @@ STORE_TIMEOUT_SECONDS: Final = 2.0
 """How long a read waits for a store that does not answer."""
 STORE_REST_SECONDS: Final = 0.25
 """How long no read is sent to a store that failed."""
-_KEYS_PER_PERSON: Final = len(STORED_FIELDS)
 ReadCallback = Callable[[Blobs | StoreDown], None]
 """Called once with what the store has of a person, a value per key of `stored_keys`, or with why it did not
 answer."""
-_PendingRead = tuple[Pseudonym, list[bytes], ReadCallback]
+_PendingRead = tuple[list[bytes], ReadCallback]
 UnreadableCallback = Callable[[Pseudonym, int, Unreadable], None]
 """Called with a person, their partition, and what of their state cannot be read."""
 
@@ -75,8 +74,7 @@ class PersonReader:
         `done` is called in a later one, and raises nothing."""
         if not self._pending:
             asyncio.get_running_loop().call_soon(self._send)
-        keys = stored_keys(person, partition, self._generation.keyspace)
-        self._pending.append((person, keys, done))
+        self._pending.append((stored_keys(person, partition, self._generation.keyspace), done))
         self.waiting += 1
 
     async def read(self, person: Pseudonym, partition: int) -> Person:
@@ -125,13 +123,13 @@ class PersonReader:
         elif loop.time() < self._down_until:
             self._answer(pending, StoreDown("failed a moment ago"))
         else:
-            keys = [key for _, keys, _ in pending for key in keys]
+            keys = [key for keys, _ in pending for key in keys]
             self._lookups.mget(keys, partial(self._looked_up, pending))
 
     async def _fetch(self, pending: list[_PendingRead]) -> None:
         found: list[Any] | StoreDown
         try:
-            found = await self._mget([key for _, keys, _ in pending for key in keys])
+            found = await self._mget([key for keys, _ in pending for key in keys])
         except StoreDown as error:
             found = error
         self._answer(pending, found)
@@ -141,12 +139,11 @@ class PersonReader:
 
     def _answer(self, pending: list[_PendingRead], found: list[Any] | StoreDown) -> None:
         if isinstance(found, StoreDown):
-            for _, _, done in pending:
+            for _, done in pending:
                 self._finish(done, StoreDown(str(found)))
             return
-        for n, (person, _, done) in enumerate(pending):
-            values = found[n * _KEYS_PER_PERSON : (n + 1) * _KEYS_PER_PERSON]
-            self._finish(done, stored_blobs(person, values))
+        for n, (keys, done) in enumerate(pending):
+            self._finish(done, blobs_of(keys, found[n * len(keys) : (n + 1) * len(keys)]))
 
     def _down(self, error: Exception) -> StoreDown:
         """The store rests after any error."""
@@ -172,16 +169,8 @@ class PersonReader:
             raise self._down(error) from None
 
 
-def stored_blobs(person: Pseudonym, values: list[Any]) -> Blobs:
-    """What `stored_keys` hold of `person`: the last of them, of a bucket of strangers, has others beside
-    them."""
-    if bucket := values[-1]:
-        values[-1] = strangers.find(bucket, person)
-    return values
-
-
 def stored_keys(person: Pseudonym, partition: int, keyspace: Keyspace) -> list[bytes]:
-    """The keys of `STORED_FIELDS`, in their order; of a stranger that of their bucket."""
+    """The keys of `STORED_FIELDS`, in its order."""
     return [
         keyspace.row(partition, person),
         keyspace.seen(partition, person),
@@ -191,5 +180,17 @@ def stored_keys(person: Pseudonym, partition: int, keyspace: Keyspace) -> list[b
         keyspace.vector(partition, person),
         keyspace.link(partition, person),
         keyspace.tombstone(partition, person),
-        keyspace.strangers_bucket(partition, strangers.bucket_of(person)),
+        keyspace.strangers_bucket(partition, bucket_of(person)),
     ]
+
+
+def blobs_of(keys: list[bytes], found: list[bytes | None]) -> Blobs:
+    """The values of a person, found under their `stored_keys`. The last key has many strangers: of these it
+    is theirs, or all where that cannot be read, which `decode` refuses."""
+    if bucket := found[-1]:
+        try:
+            entry = find(bucket, Keyspace.person_of(keys[0]))
+        except ValueError:
+            return [*found[:-1], bucket]
+        return [*found[:-1], entry]
+    return found

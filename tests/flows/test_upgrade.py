@@ -17,6 +17,15 @@ from tests.laws.world import T0, action, served
 from tests.support.running import fold_people, send_events
 
 
+def of_strangers(start: int) -> list[Event]:
+    """Slates of ids that do nothing: one in both halves, one in each alone, one that clicks in the second."""
+    made: list[Event] = [
+        served(f"x{start}-{who}", [f"i{who % 3}", "i9"], who, T0 + (start + who) * 1000)
+        for who in (70, 71 + bool(start), 73)
+    ]
+    return made if not start else [*made, action(1073, 73, "i1", "click", slate_id="x0-73")]
+
+
 def records(start: int) -> list[Event]:
     made: list[Event] = []
     for n in range(start, start + 40):
@@ -38,17 +47,17 @@ def store_as_version_6(client: Client, partitions: int) -> None:
 
 @pytest.mark.skipif(6 not in READABLE, reason="no worker goes on from version 6")
 def test_the_flow_goes_on_from_the_version_before(settings: Settings) -> None:
-    send_events(settings, records(0))
+    send_events(settings, [*records(0), *of_strangers(0)])
     fold_people(msgspec.structs.replace(settings, strangers=0))
     with redis_client.connect(settings) as client:
         assert not list(client.scan_iter("st:*"))
         store_as_version_6(client, settings.partitions)
         found = wrong(settings)
         assert found == dict.fromkeys(found, 0)
-        send_events(settings, [*records(40), served("s99", ["i1"], 99)])
+        send_events(settings, [*records(40), *of_strangers(40)])
         fold_people(settings)
         held = [client.get(PLAIN.fence("people", p)) for p in range(settings.partitions)]
         assert {fences.decode(it).version for it in held if it} == {VERSION}
-        assert len(list(client.scan_iter("st:*:*"))) == 1
+        assert len(list(client.scan_iter("st:*:*"))) == 1  # the others have keys of people
     found = wrong(settings)
     assert found == dict.fromkeys(found, 0)

@@ -133,7 +133,7 @@ def test_a_row_and_entries_of_any_bytes_mean_the_same(of: Seeds, seed: int) -> N
     seen["item"], seen["time"] = rng.choice(hashes, 60), rng.choice([0, 5, NOW // 1000], 60)
     shown = np.frombuffer(rng.bytes(IMPRESSION.itemsize * 64), IMPRESSION).copy()
     shown["item"] = rng.choice(hashes, 64)
-    blobs: Blobs = [None, seen.tobytes(), None, None, shown.tobytes(), None, None, None]
+    blobs: Blobs = [None, seen.tobytes(), None, None, shown.tobytes(), None, None, None, None]
     who = decode(blobs)
     who.row_bytes, who.preferences = row.tobytes(), setting.person.preferences
     same_front(Case(who, setting.world, setting.ask))

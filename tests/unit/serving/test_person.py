@@ -6,11 +6,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.outcomes import impressions
+from models.outcomes import impressions, join, open_slates
 from models.outcomes.impressions import IMPRESSION
+from models.outcomes.open_slates import Account
+from models.outcomes.slots import Shown
+from models.outcomes.strangers import Entry, write_bucket
 from models.seen import ENTRY, VIEW
+from schemas.alphabet import Pseudonym
 from schemas.identity import item_hash
+from schemas.keys import PLAIN
 from serving.decide.person import STORED_FIELDS, Blobs, Unreadable, decode
+from serving.state.people import blobs_of, stored_keys
 from tests.support import worlds
 from tests.support.worlds import NOW
 
@@ -46,3 +52,26 @@ def test_what_is_no_value_of_a_person_is_refused_at_the_door(what: str, blob: by
     with pytest.raises(Unreadable) as refused:
         decode(blobs)
     assert refused.value.what == what
+
+
+def test_of_a_stranger_what_their_slates_showed_is_read() -> None:
+    shown = Shown(7, 5_000, 1, [item_hash("a"), item_hash("b")])
+    account = Account()
+    join.serve(account, shown)
+    entries = {
+        who: Entry(n, open_slates.encode(account)) for n, who in enumerate(("a" * 32, "b" * 32))
+    }
+    keys = stored_keys(Pseudonym("b" * 32), 0, PLAIN)
+    there: Blobs = [None] * len(STORED_FIELDS)
+    there[-1] = write_bucket(entries)
+    who = decode(blobs_of(keys, there))
+    assert {(it, 1, 5) for it in shown.items} == set(map(tuple, who.impressions.tolist()))
+    assert who.recorded
+    assert not decode(blobs_of(stored_keys(Pseudonym("c" * 32), 0, PLAIN), there)).recorded
+    # who has keys of a person is a stranger no more
+    there[4] = impressions.write(np.array([(3, 2, 1)], IMPRESSION))
+    assert decode(blobs_of(keys, there)).impressions.tolist() == [(3, 2, 1)]
+    there[4], there[-1] = None, write_bucket(entries)[:-1]
+    with pytest.raises(Unreadable) as refused:
+        decode(blobs_of(keys, there))
+    assert refused.value.what == "stranger"
