@@ -19,7 +19,6 @@ NDJSON: Final = (
 """The names that programs give to lines of JSON; none of them is registered."""
 _UTF8: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})
 _USUAL: Final = {
-    b"": JSON,
     JSON.encode(): JSON,
     b"application/json; charset=utf-8": JSON,
     b"application/json;charset=utf-8": JSON,
@@ -36,8 +35,8 @@ def taken(lines: bool) -> tuple[str, ...]:
 
 
 def media_type(value: bytes) -> str:
-    """The media type that the value of a Content-Type names, without its parameters; JSON for none, "" where
-    it is none of ours or names a charset that is not UTF-8.
+    """The media type that the value of a Content-Type names, without its parameters; "" where it is none of
+    ours or names a charset that is not UTF-8.
 
     >>> media_type(b"Application/JSON; charset=UTF-8"), media_type(b"application/json; charset=latin-1")
     ('application/json', '')
@@ -56,12 +55,12 @@ def _parsed(value: str) -> str:
         key, _, given = parameter.partition("=")
         if key.strip() == "charset" and given.strip().strip('"') not in _UTF8:
             return ""
-    name = name or JSON
     return name if name in taken(lines=True) else ""
 
 
 def check_media_type(value: bytes, method: str, *, lines: bool) -> None:
-    """Errors: `Problem` 415 unless a route takes a Content-Type of this value. `lines`: it takes NDJSON."""
+    """Errors: `Problem` 415 unless a route takes a Content-Type of this value, "" where there is none: a page
+    of any site may send a body without a type. `lines`: it takes NDJSON."""
     found = media_type(value)
     if found == JSON or (lines and found):
         return
@@ -72,8 +71,9 @@ def check_media_type(value: bytes, method: str, *, lines: bool) -> None:
     raise Problem(
         415,
         "unsupported_media_type",
-        f"This route takes a body in UTF-8 of the Content-Type {' or '.join(taken(lines))}.",
-        [("Content-Type", "unsupported")],
+        f"This route takes a body in UTF-8 of the Content-Type {' or '.join(taken(lines))}. Send the header"
+        f" Content-Type: {JSON} with JSON (curl: --json).",
+        [("Content-Type", "unsupported" if value else "required")],
         headers,
     )
 

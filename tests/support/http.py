@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from kafka import TopicPartition
 
@@ -20,6 +20,8 @@ from infra.local import services
 from infra.settings import Settings, to_environment
 from schemas.alphabet import Position
 from tests.support.started import start
+
+JSON: Final = {"Content-Type": "application/json"}
 
 
 class Answer(NamedTuple):
@@ -66,8 +68,7 @@ class Server:
     def ask(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """`body` is sent as it is where it is bytes, else as JSON; with a token, unless `headers` have one,
-        or "" for none."""
+        """As the function `ask`; with a token, unless `headers` have one, or "" for none."""
         connection = self.connect()
         try:
             return ask(connection, method, path, body, self.headers(headers))
@@ -78,7 +79,7 @@ class Server:
         """`given`, and a token with every scope."""
         token = tokens.held(self.settings)
         found = {"Authorization": f"Bearer {token}"} if token else {}
-        return {name: value for name, value in {**found, **(given or {})}.items() if value}
+        return {**found, **(given or {})}
 
     def rss(self) -> int:
         """Resident memory of the process, bytes."""
@@ -93,8 +94,11 @@ def ask(
     body: Any = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
+    """`body` is sent as it is where it is bytes, else as JSON; with the type of JSON, unless `headers` have
+    another one. One that is "" is not sent."""
     content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-    connection.request(method, path, content, dict(headers or {}))
+    given = {**({} if body is None else JSON), **(headers or {})}
+    connection.request(method, path, content, {name: it for name, it in given.items() if it})
     answer = connection.getresponse()
     return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
 

@@ -72,8 +72,6 @@ TAKEN: dict[str, bytes] = {
     "an array": request([NAMED, VIEW | {"item_id": "i2"}]),
     "lines": request(lines(*EACH[:5], b" ", NAMED), Content_Type=LINES),
     "one line": request(lines(NAMED), Content_Type="application/jsonl"),
-    "no type": request(Content_Type=None),
-    "an empty type": request(Content_Type=""),
     "a type with its charset": request(Content_Type="application/json;charset=UTF-8"),
     "blanks around": request(b" \n" + json.dumps(NAMED).encode() + b"\r\n "),
     "ignored fields that are null": request(VIEW | {"propensity": None}),
@@ -97,6 +95,8 @@ TAKEN: dict[str, bytes] = {
 }
 """What is answered directly."""
 UNUSUAL: dict[str, bytes] = {
+    "no type": request(Content_Type=None),
+    "an empty type": request(Content_Type=""),
     "another target": request(line="POST /v1/items HTTP/1.1"),
     "a slash more": request(line="POST /v1/events/ HTTP/1.1"),
     "encoded": request(line="POST /v1/%65vents HTTP/1.1"),

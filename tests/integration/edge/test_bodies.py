@@ -47,14 +47,10 @@ def test_every_route_names_the_media_types_that_it_takes(
     def ask(kind: str) -> Answer:
         return edge.ask(method, path, body, {"Content-Type": kind})
 
-    for kind in (
-        "",
-        "Application/JSON",
-        "application/json; charset=UTF-8; x=y",
-        "application/json;",
-    ):
+    for kind in ("Application/JSON", "application/json; charset=UTF-8; x=y", "application/json;"):
         assert ask(kind).status not in (400, 415), kind
     others = [
+        "",
         "text/json",
         "text/plain;charset=utf-8",
         FORM,
@@ -64,7 +60,7 @@ def test_every_route_names_the_media_types_that_it_takes(
     for kind in (*others, "application/json; charset=latin-1", "json", *(() if lines else NDJSON)):
         answer = ask(kind)
         assert (answer.status, answer.json["code"]) == (415, "unsupported_media_type"), kind
-        assert answer.errors == [("Content-Type", "unsupported")]
+        assert answer.errors == [("Content-Type", "unsupported" if kind else "required")]
         taken = ["application/json", *NDJSON] if lines else ["application/json"]
         assert answer.headers["accept"].split(", ") == taken
         assert all(name in answer.json["detail"] for name in taken)

@@ -175,13 +175,14 @@ def test_bad_input_is_refused_within_50_ms(edge: Server) -> None:
     assert {name: took for name, took in slow.items() if took > 0.05} == {}
 
 
+POST = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
 def test_a_large_body_is_refused_by_its_content_length(edge: Server) -> None:
     """Nothing of the 10 MB is sent, and the answer is there."""
     connection = edge.connect()
     connection.connect()
-    connection.sock.sendall(
-        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10485760\r\n\r\n"
-    )
+    connection.sock.sendall(POST + b"Content-Length: 10485760\r\n\r\n")
     connection.sock.settimeout(5)
     assert connection.sock.recv(65536).startswith(b"HTTP/1.1 413")
     connection.close()
@@ -191,9 +192,7 @@ def test_a_large_body_is_refused_while_it_is_read(edge: Server) -> None:
     """Chunks without end: the answer comes after little more than 1 MiB."""
     connection = edge.connect()
     connection.connect()
-    connection.sock.sendall(
-        b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-    )
+    connection.sock.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
     connection.sock.settimeout(5)
     sent, answer = 0, b""
     while not answer and sent < 64 * MB:

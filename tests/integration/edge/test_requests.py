@@ -92,7 +92,8 @@ def test_headers_that_are_too_large_are_a_problem(edge: Server) -> None:
         assert b"request_header_fields_too_large" in answer
     # a head of less, with a body of more in one piece
     body = b" " * (200 << 10)
-    head = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     assert answer_to(edge, head % len(body) + body).startswith(b"HTTP/1.1 400 ")
 
 
@@ -164,7 +165,10 @@ def test_who_offers_another_protocol_keeps_the_body(edge: Server, name: bytes) -
     length = b"Content-Length: %d\r\n\r\n" % len(body)
     again = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n%sConnection: close\r\n\r\n" % offer
     for pieces in ((length + body,), (length, body)):
-        head = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\n" + offer
+        head = (
+            b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            + offer
+        )
         answer = answer_to(edge, head + pieces[0], *pieces[1:], again)
         assert answer.startswith(b"HTTP/1.1 202 ")
         assert answer.endswith(b'{"status":"alive"}')

@@ -22,7 +22,7 @@ from schemas.alphabet import Pseudonym
 from schemas.control import Experiment, Filter, Recipe, Variant
 from serving.app import create
 from serving.context import Serving
-from tests.support.http import Server, ask, metric, serving
+from tests.support.http import JSON, Server, ask, metric, serving
 from tests.support.loop import put_experiment
 from tests.support.shops import ITEMS, Shop, logged, opened
 
@@ -60,7 +60,7 @@ class Loaded:
 
     def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
         content = None if body is None else msgspec.json.encode(body)
-        return self.run(self._client.request(method, path, content=content))
+        return self.run(self._client.request(method, path, content=content, headers=JSON))
 
     def run(self, asked: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(asked, self._loop).result(30)
