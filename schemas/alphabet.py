@@ -15,13 +15,8 @@ Pseudonym = NewType("Pseudonym", str)
 Millis = int
 """Milliseconds since 1970-01-01 UTC."""
 
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-"""A client's id. `schemas.identity.check_id` also holds it to 256 *bytes* of UTF-8, without control
-characters."""
-
-
 GivenId = Annotated[str, msgspec.Meta(max_length=256)]
-"""An id of a person or an item as a client sends it, which may be blank or a program's word for nothing:
+"""An id of a person as a client sends it, which may be blank or a program's word for nothing:
 `schemas.identity` refuses those by name."""
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from schemas.alphabet import Millis, between
+from schemas.api.patterns import PRINTABLE, bytes_of, described, up_to
 from schemas.headers import Schema
 from schemas.identity import MAX_ID_BYTES
 from schemas.state.counting import Counting
@@ -36,6 +37,7 @@ MAX_VARIANTS: Final = 10
 MIN_SHARE: Final = 1e-4
 """One bucket (`models.experiments.assignment`)."""
 DURATION: Final = re.compile(r"(0|[1-9]\d{0,8})([smhd])", re.ASCII)
+MAX_REPEAT_MS: Final = 3650 * DAY_MS
 _UNIT_MS: Final = {"s": 1000, "m": 60_000, "h": HOUR_MS, "d": DAY_MS}
 
 
@@ -75,14 +77,21 @@ def _counted(what: str, most: int, least: int = 0) -> msgspec.Meta:
     )
 
 
-_Text = Annotated[str, _counted("Length", MAX_ID_BYTES)]
+_Text = Annotated[str, described(bytes_of(MAX_ID_BYTES, PRINTABLE))]
+_Name = Annotated[str, described(bytes_of(MAX_ID_BYTES, PRINTABLE, 1))]
 TOKEN: Final = "1 to 64 letters, digits, ., _ and -"
 """What the id of an experiment and the name of a variant are: both travel in a header."""
-_Token = Annotated[str, msgspec.Meta(description=TOKEN)]
+TOKEN_SCHEMA: Final = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$", "description": TOKEN}
+_Token = Annotated[str, described(TOKEN_SCHEMA)]
+_NAMES: Final = {"propertyNames": {"pattern": "^[a-z0-9_-]{1,64}$"}}
 _ReleaseId = Annotated[
-    str, msgspec.Meta(description="the id of a release, such as 2024-01-31.1, or nothing")
+    str,
+    msgspec.Meta(
+        description="the id of a release, such as 2024-01-31.1, or nothing",
+        extra_json_schema={"pattern": r"^([0-9]{4}-[0-9]{2}-[0-9]{2}\.(0|[1-9][0-9]{0,8}))?$"},
+    ),
 ]
-_Texts = Annotated[tuple[_Text, ...], _counted("Items", MAX_LIST_ENTRIES)]
+_Texts = Annotated[tuple[_Name, ...], _counted("Items", MAX_LIST_ENTRIES)]
 
 
 class Exploration(_Body, frozen=True):
@@ -99,20 +108,32 @@ class Fatigue(_Body, frozen=True):
     half_life_hours: Annotated[float, between(1e-3, 1e6)] = 24.0
 
 
+_DURATION: Final = described(
+    {
+        "pattern": "^(never|"
+        + "|".join(f"({up_to(MAX_REPEAT_MS // size)}){unit}" for unit, size in _UNIT_MS.items())
+        + ")$"
+    }
+)
+
+
 class Repeat(_Body, frozen=True):
     """After how long an item that the person acted on may come back: a whole number of s, m, h or d as in
     "12h", or "never". Of several actions on an item the longest wait holds, from the newest of them on. What
     the person disliked or hid does not come back."""
 
-    view: Annotated[str, msgspec.Meta(description="After a view.")] = "1d"
+    view: Annotated[str, _DURATION, msgspec.Meta(description="After a view.")] = "1d"
     click: Annotated[
         str,
+        _DURATION,
         msgspec.Meta(
             description="After a click, a like, a share, a cart, or a rating not below the middle."
         ),
     ] = "1d"
     purchase: Annotated[
-        str, msgspec.Meta(description="After a purchase, of the item or of a variant of its group.")
+        str,
+        _DURATION,
+        msgspec.Meta(description="After a purchase, of the item or of a variant of its group."),
     ] = "never"
 
 
@@ -136,6 +157,7 @@ class Recipe(_Body, frozen=True):
         Annotated[
             dict[str, Annotated[float, between(-MAX_WEIGHT, MAX_WEIGHT)]],
             _counted("Properties", MAX_LIST_ENTRIES, 1),
+            described(_NAMES),
         ]
         | None
     ) = None
@@ -169,6 +191,7 @@ class Recipe(_Body, frozen=True):
     filters: Annotated[
         dict[str, Filter],
         _counted("Properties", MAX_FILTERS),
+        described(_NAMES),
         msgspec.Meta(description="filters by names of 1 to 64 of a-z, 0-9, _ and -"),
     ] = {}
     depth: Annotated[int, between(1, MAX_DEPTH)] = 200
@@ -192,7 +215,7 @@ class Experiment(_Body, frozen=True):
     who was in it. At most one experiment runs on a placement.
     """
 
-    placement: _Text
+    placement: _Name
     variants: Annotated[tuple[Variant, ...], _counted("Items", MAX_VARIANTS, MIN_VARIANTS)]
     running: bool = True
     salt: _Text = ""

@@ -20,6 +20,7 @@ from schemas.control import (
     MAX_DEPTH,
     MAX_FILTERS,
     MAX_LIST_ENTRIES,
+    MAX_REPEAT_MS,
     MAX_VARIANTS,
     MAX_WEIGHT,
     MIN_SHARE,
@@ -41,7 +42,6 @@ from schemas.identity import check_text
 from schemas.reject import Rejected, from_validation
 from schemas.times import DAY_MS
 
-MAX_REPEAT_MS: Final = 3650 * DAY_MS
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
 # travels in a header, between ";", "=" and ","
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")

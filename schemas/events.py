@@ -12,7 +12,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from schemas.actions import CLIENT_ACTIONS
-from schemas.alphabet import GivenId, Id, Millis, Pseudonym, between
+from schemas.alphabet import GivenId, Millis, Pseudonym, between
+from schemas.api.patterns import Id, ItemId
 from schemas.headers import Schema
 from schemas.record_time import bound
 from schemas.times import TimeText
@@ -35,6 +36,14 @@ Time = Annotated[int, msgspec.Meta(ge=0, le=4_102_444_800_000)]
 # for the schema alone: `serving.edge` checks these
 _END: Final = between(-MAX_VALUE, MAX_VALUE)
 _CURRENCY: Final = msgspec.Meta(description="a code of ISO 4217 in capitals, such as EUR")
+_EXACT: Final = between(-(2**53), 2**53)
+_ContextValue = (
+    Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": 256})]
+    | Annotated[int, _EXACT]
+    | Annotated[float, _EXACT]
+    | bool
+    | None
+)
 _CONTEXT: Final = msgspec.Meta(
     extra_json_schema={"maxProperties": 32, "propertyNames": {"maxLength": 256}}
 )
@@ -62,7 +71,7 @@ class EventIn(
     (ISO 4217); below 0 it takes a purchase back. Of a `cart` anything. Of other actions it is dropped.
     """
 
-    item_id: GivenId
+    item_id: ItemId
     action: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(CLIENT_ACTIONS)})]
     user_id: GivenId | None = None
     anonymous_id: GivenId | None = None
@@ -76,7 +85,7 @@ class EventIn(
     currency: Annotated[str, _CURRENCY] | None = None
     quantity: Annotated[int, between(1, MAX_QUANTITY)] | None = None
     dwell_ms: Annotated[float, between(0, MAX_DWELL_MS)] | None = None
-    context: Annotated[dict[str, Scalar], _CONTEXT] | None = None
+    context: Annotated[dict[str, _ContextValue], _CONTEXT] | None = None
     # accepted and ignored, since the server's own log counts (API.md, Experiments)
     experiments: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     variant: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from schemas import times
-from schemas.alphabet import GivenId, Millis, between
+from schemas.alphabet import Millis, between
+from schemas.api.patterns import ItemId, Word, bytes_of, described
 from schemas.events import Scalar
 from schemas.headers import Schema
-from schemas.identity import MAX_ID_BYTES, trimmed
+from schemas.identity import trimmed
 
 SCHEMA: Final = Schema("item", 2)
 """2: a patch may say that it creates nothing."""
@@ -35,19 +36,24 @@ def _at_most(what: str, most: int) -> msgspec.Meta:
     return msgspec.Meta(extra_json_schema={f"max{what}": most})
 
 
-_Word = Annotated[str, _at_most("Length", MAX_ID_BYTES)]
 _COMPONENTS: Final = msgspec.Meta(
     extra_json_schema={"minItems": 1, "maxItems": MAX_EMBEDDING_DIMENSIONS}
 )
 _Component = Annotated[float, between(-MAX_EMBEDDING_VALUE, MAX_EMBEDDING_VALUE)]
-_Value = Annotated[str, _at_most("Length", MAX_ATTRIBUTE_BYTES)] | int | float | bool | None
+_VALUE: Final = {
+    "anyOf": [
+        bytes_of(MAX_ATTRIBUTE_BYTES),
+        *({"type": name} for name in ("number", "boolean", "null", "array", "object")),
+    ]
+}
+_Value = Annotated[Any, described(_VALUE)]
 _ATTRIBUTES: Final = msgspec.Meta(
     extra_json_schema={
         "maxProperties": MAX_ATTRIBUTES,
         "propertyNames": {"maxLength": MAX_ATTRIBUTE_BYTES},
     }
 )
-_Words = Annotated[tuple[_Word | None, ...], _at_most("Items", MAX_LIST_LENGTH)]
+_Words = Annotated[tuple[Word | None, ...], _at_most("Items", MAX_LIST_LENGTH)]
 
 
 class ItemIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -60,17 +66,17 @@ class ItemIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_
     beyond 2^53 is left out, and the answer says so.
     """
 
-    item_id: GivenId | None = None
-    group_id: _Word | None = ""
-    type: _Word | None = ""
-    category: _Word | None = ""
+    item_id: ItemId | None = None
+    group_id: Word | None = ""
+    type: Word | None = ""
+    category: Word | None = ""
     categories: _Words | None = ()
     tags: _Words | None = ()
-    title: Annotated[str, _at_most("Length", MAX_TITLE_BYTES)] | None = ""
-    text: Annotated[str, _at_most("Length", MAX_TEXT_BYTES)] | None = ""
+    title: Annotated[str, described(bytes_of(MAX_TITLE_BYTES))] | None = ""
+    text: Annotated[str, described(bytes_of(MAX_TEXT_BYTES))] | None = ""
     attributes: Annotated[dict[str, _Value], _ATTRIBUTES] | None = {}
     embedding: Annotated[tuple[_Component, ...], _COMPONENTS] | None = None
-    owner_id: _Word | None = ""
+    owner_id: Word | None = ""
     available: bool | None = True
     published_at: times.DayText | None = None
     expires_at: times.DayText | None = None

@@ -16,10 +16,28 @@ from serving.decide.columns import COLUMNS
 from serving.decide.sources import SOURCES
 from serving.http.body import check_keys, decode
 from serving.http.paths import check_addressable
+from serving.http.registry import refine, take_null
 
 SCORED: Final = frozenset([source.name for source in SOURCES] + [column.name for column in COLUMNS])
 """The names that a recipe may weight: each source, and each column of the score."""
 _ENCODE: Final = msgspec.json.Encoder().encode
+refine("Recipe", "weights", propertyNames={"enum": sorted(SCORED)})
+take_null("PlacementIn", "ExperimentIn", "Recipe", "Fatigue", "Exploration", "Repeat", "Filter")
+take_null("Experiment", "Variant")
+_LISTS: Final = ("categories", "types", "tags", "owners")
+refine(
+    "Filter",
+    anyOf=[
+        *(
+            {"required": [name], "properties": {name: {"type": "array", "minItems": 1}}}
+            for name in _LISTS
+        ),
+        {
+            "required": ["published_within_days"],
+            "properties": {"published_within_days": {"type": "number"}},
+        },
+    ],
+)
 
 
 class _In(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

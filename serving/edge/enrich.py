@@ -26,6 +26,7 @@ MAX_CLOCK_SKEW_MS: Final[Millis] = 5 * 60_000
 refused, since there the time is all that an event says, and a mended file can be sent again."""
 MAX_CONTEXT_FIELDS: Final = 32
 MAX_CONTEXT_TEXT_LENGTH: Final = 256
+_NO_NUMBERS: Final = (None, None, None, None)
 _CLIENT_ACTIONS: Final = frozenset(CLIENT_ACTIONS)
 
 Lookup = Callable[[str], tuple[bool, str, str]]
@@ -79,7 +80,8 @@ def enrich(
         group=group,
         source=arrival.source,
     )
-    if event.value is not None or event.action in JUDGED:
+    numbers = (event.value, event.currency, event.quantity, event.scale)
+    if event.action in JUDGED or numbers != _NO_NUMBERS:
         set_values(action, event, arrival.scale)
     return action, person
 
@@ -133,6 +135,6 @@ def check_scalars(pairs: dict[str, Scalar], field: str) -> None:
         text = value if isinstance(value, str) else ""
         if max(len(name), len(text)) > MAX_CONTEXT_TEXT_LENGTH:
             raise Rejected(field, "too_long")
-        # beyond 2**53 a reader that has only floats would change a whole number
-        if isinstance(value, int) and abs(value) > 2**53:
+        # beyond 2**53 a reader that has only floats would change a whole number; 1e20 is one, too
+        if isinstance(value, int | float) and abs(value) > 2**53:
             raise Rejected(field, "out_of_range")

@@ -13,17 +13,22 @@ from msgspec import UNSET
 from schemas import events, times
 from schemas.access.scopes import EVENTS_WRITE_ANY
 from schemas.alphabet import Millis
+from schemas.api.patterns import USER_FIRST
 from schemas.events import Action, EventIn, Scale, Source
 from schemas.identity import check_id
 from schemas.record import Record
 from schemas.reject import Rejected
+from serving.edge.currencies import MINOR_UNITS
 from serving.edge.enrich import Arrival, Lookup, enrich
 from serving.edge.identity import Identity, People
 from serving.edge.values import DEFAULT_SCALE
 from serving.http.errors import FieldError, Problem, forbidden
 from serving.http.forms import Form, Rejection
+from serving.http.registry import refine
 
 FORM: Final = Form(EventIn, "events")
+refine("EventIn", anyOf=USER_FIRST)
+refine("EventIn", "currency", enum=sorted(MINOR_UNITS))
 MAX_EVENT_BYTES: Final = 32 * 1024
 """Of the record of one event."""
 _NULL: Final = msgspec.Raw(b"null")

@@ -15,6 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from schemas import times
 from schemas.alphabet import Millis
+from schemas.api.patterns import ItemId
 from schemas.events import Scalar
 from schemas.identity import check_id, check_item_id, check_text, partition_of, trimmed
 from schemas.items import (
@@ -71,7 +72,25 @@ def _read_as(name: str, missing: Any) -> type[msgspec.Struct]:
 
 
 FORM: Final[Form[Any]] = Form(_read_as("ItemIn", None), "items")
-DOCUMENTED: Final = Form(ItemIn, "items")
+
+
+def default_of(field: msgspec.structs.FieldInfo) -> Any:
+    """The default of a field that has one."""
+    made = field.default_factory
+    return field.default if made is msgspec.NODEFAULT else made()
+
+
+ListedItem: Final = msgspec.defstruct(
+    "ListedItem",
+    [
+        (f.name, ItemId) if f.name == "item_id" else (f.name, f.type, default_of(f))
+        for f in msgspec.structs.fields(ItemIn)
+    ],
+    forbid_unknown_fields=True,
+    kw_only=True,
+)
+"""`ItemIn` whose id no path has."""
+DOCUMENTED: Final = Form(ListedItem, "items")
 """What `FORM` reads, as documents show it."""
 _ONE: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_read_as("ItemIn", None))
 _PATCH: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_read_as("ItemPatch", UNSET))
@@ -105,6 +124,8 @@ def put_many(body: bytes, now: Millis, partitions: int, *, ndjson: bool) -> Inge
     """The records of several items, and the rejected ones. Errors: `Problem`, `Rejected` where the whole body
     can't be taken."""
     parsed = FORM.read(body, ndjson=ndjson)
+    if parsed.sent_at is not None:  # as for events, though it corrects no time here
+        times.moment(parsed.sent_at, "sent_at")
     records: list[Record] = []
     dropped: list[Rejection] = []
 

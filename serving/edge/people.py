@@ -7,9 +7,10 @@ from typing import Annotated, Final, Literal, NamedTuple
 import msgspec
 
 from schemas import events
-from schemas.alphabet import GivenId, Millis, Pseudonym
+from schemas.alphabet import Millis, Pseudonym
+from schemas.api.patterns import ID, ITEM_ID, PersonId, Word, described
 from schemas.events import Link, Linking, Preferences, Unlink
-from schemas.identity import MAX_ID_BYTES, check_id, check_item_id
+from schemas.identity import check_id, check_item_id
 from schemas.record import Record
 from schemas.state.links import Links
 from serving.access.oauth import MAX_TOKEN_BYTES
@@ -22,10 +23,10 @@ Why = Literal["already", "linked_elsewhere", "is_a_user", "not_linked", "unlinke
 
 
 # for the schema alone: `preferences` counts
-_Text = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": MAX_ID_BYTES})]
 _LISTED: Final = msgspec.Meta(extra_json_schema={"maxItems": MAX_PREFERENCES_LISTED})
-_Words = Annotated[tuple[_Text | None, ...], _LISTED]
-_Ids = Annotated[tuple[_Text, ...], _LISTED]
+_Words = Annotated[tuple[Word | None, ...], _LISTED]
+_Items = Annotated[tuple[Annotated[str, described(ITEM_ID)], ...], _LISTED]
+_Ids = Annotated[tuple[Annotated[str, described(ID)], ...], _LISTED]
 
 
 class PreferencesIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -34,7 +35,7 @@ class PreferencesIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     personalized: bool | None = True
     liked_categories: _Words | None = ()
     hidden_categories: _Words | None = ()
-    hidden_items: _Ids | None = ()
+    hidden_items: _Items | None = ()
     hidden_owners: _Ids | None = ()
 
 
@@ -43,7 +44,7 @@ class LinkIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     for a link, the token of that id's browser, which shows that the id is the caller's own; who may write
     for anybody needs none."""
 
-    anonymous_id: GivenId
+    anonymous_id: PersonId
     anonymous_token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN_BYTES)] = ""
 
 

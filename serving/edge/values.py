@@ -23,19 +23,32 @@ def set_values(action: Action, event: EventIn, scale: Scale) -> None:
     """Sets what the event says with numbers. `scale`: of a rating that brings none.
 
     Only a rating, a purchase and a cart take a value: that of any other action is dropped, as are a scale, a
-    currency and a quantity where they have no meaning. Errors: `Rejected`.
+    currency and a quantity where they have no meaning; what they may be does not depend on the action.
+    Errors: `Rejected`.
     """
     value = event.value
+    _check(event)
     if event.action not in VALUED:
         return
-    if value is not None and not abs(value) <= MAX_VALUE:
-        raise Rejected("value", "out_of_range")
     if event.action == "rate":
         _set_rating(action, value, event.scale or scale)
     elif event.action == "purchase":
         _set_purchase(action, event)
     else:
         action.value = value
+
+
+def _check(event: EventIn) -> None:
+    value, currency, quantity = event.value, event.currency, event.quantity
+    if value is not None and not abs(value) <= MAX_VALUE:
+        raise Rejected("value", "out_of_range")
+    if quantity is not None and not 1 <= quantity <= MAX_QUANTITY:
+        raise Rejected("quantity", "out_of_range")
+    if currency is not None and currency not in MINOR_UNITS:
+        well_formed = _CURRENCY.fullmatch(currency)
+        raise Rejected("currency", "unknown_currency" if well_formed else "malformed")
+    if event.scale is not None:
+        _check_bounds(event.scale)
 
 
 def _set_rating(action: Action, value: float | None, scale: Scale) -> None:
@@ -49,11 +62,17 @@ def _set_rating(action: Action, value: float | None, scale: Scale) -> None:
     action.value, action.scale, action.negative = value, scale, value < middle
 
 
+def _check_bounds(scale: Scale) -> None:
+    for name in ("min", "max", "middle"):
+        end: float | None = getattr(scale, name)
+        if end is not None and not abs(end) <= MAX_VALUE:
+            raise Rejected(f"scale.{name}", "out_of_range")
+
+
 def check_scale(scale: Scale) -> None:
     """Errors: `Rejected` unless min < max and the middle lies between them."""
-    if not -MAX_VALUE <= scale.min <= MAX_VALUE:
-        raise Rejected("scale.min", "out_of_range")
-    if not scale.min < scale.max <= MAX_VALUE:
+    _check_bounds(scale)
+    if not scale.min < scale.max:
         raise Rejected("scale.max", "out_of_range")
     if scale.middle is not None and not scale.min <= scale.middle <= scale.max:
         raise Rejected("scale.middle", "out_of_range")
@@ -63,13 +82,8 @@ def _set_purchase(action: Action, event: EventIn) -> None:
     """`value` is the price of the whole line, for all of `quantity`; below 0 it takes a purchase back."""
     value, currency, quantity = event.value, event.currency, event.quantity
     if quantity is not None:
-        if not 1 <= quantity <= MAX_QUANTITY:
-            raise Rejected("quantity", "out_of_range")
         action.quantity = quantity
     if currency is not None:
-        if currency not in MINOR_UNITS:
-            well_formed = _CURRENCY.fullmatch(currency)
-            raise Rejected("currency", "unknown_currency" if well_formed else "malformed")
         action.currency = currency
         action.amount = minor_units(value or 0, currency)
     if value is not None:

@@ -12,6 +12,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 
 from models.kernels.repeated_keys import ANY_DEPTH, repeated_key
+from schemas.api.patterns import ID
 from schemas.headers import TRACEPARENT, valid_traceparent
 from schemas.identity import check_id
 from schemas.reject import Rejected, from_validation
@@ -20,7 +21,6 @@ from serving.http.bounds import MAX_LENGTH_DIGITS, malformed_length
 from serving.http.codings import coding_of, inflate
 from serving.http.errors import malformed, too_large
 from serving.http.media import check_media_type
-from serving.http.registry import ID
 
 T = TypeVar("T")
 MAX_BODY_BYTES: Final = 1 << 20

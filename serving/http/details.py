@@ -9,8 +9,9 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from schemas.api.patterns import ID
 from serving.http.errors import FieldError
-from serving.http.registry import ID, definitions
+from serving.http.registry import definitions
 
 _STEP: Final = re.compile(r"[^.\[\]]+|\[[^\]]*\]")
 _DESCRIBED: Final = frozenset(
@@ -106,6 +107,8 @@ def _below(schemas: Iterable[_Schema], path: list[str]) -> list[_Schema]:
 def _alternatives(schema: _Schema) -> list[_Schema]:
     if "$ref" in schema:
         return _alternatives(definitions()[schema["$ref"].rpartition("/")[2]])
+    if "properties" in schema:  # what stands beside those says which go together
+        return [schema]
     several = schema.get("anyOf") or schema.get("oneOf")
     return [each for one in several for each in _alternatives(one)] if several else [schema]
 

@@ -17,6 +17,8 @@ from schemas.reject import Rejected
 VERSION: Final = b"\x01"
 MAX_ITEMS_PER_LIST: Final = 500
 """Items that one list pages through; the cursor has 2.7 kB then."""
+MAX_LENGTH: Final = (1 + 4 * MAX_ITEMS_PER_LIST + 2) // 3 * 4
+"""Characters of a cursor."""
 MAX_REMEMBERED: Final = 1 << 15
 """Items whose hash is kept, the last ones shown."""
 _LOW_32_BITS: Final = 0xFFFFFFFF

@@ -19,8 +19,19 @@ from serving.read import cursor
 MAX_COUNT: Final = 100
 MAX_WAIT_MS: Final = 5000
 MAX_EXCLUDED_IDS: Final = 500
-CURSOR: Final = "the next_cursor of the page before, unchanged"
-POSITION: Final = "a position that a write answered, such as 3:1042"
+CURSOR_SCHEMA: Final = {
+    "type": "string",
+    # base64url of the version and 4 bytes an item
+    "pattern": "^A[Q-Za-f]([A-Za-z0-9_-]{16})*(={0,2}|[A-Za-z0-9_-]{5}=?|[A-Za-z0-9_-]{10})$",
+    "maxLength": cursor.MAX_LENGTH,
+    "description": "the next_cursor of the page before, unchanged",
+}
+POSITION_SCHEMA: Final = {
+    "type": "string",
+    "pattern": "^[0-9]+:[0-9]+$",
+    "maxLength": 32,
+    "description": "a position that a write answered, such as 3:1042",
+}
 EXPLAIN: Final = ("none", "reason", "full")
 INSTEAD: Final = "Send what is longer as the body of POST /v1/recommendations."
 """What the problem of a query or a request line that is too long says."""

@@ -8,16 +8,18 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from schemas.api.patterns import ID, ITEM_ID, ONE_PERSON, PRINTABLE, bytes_of, described
 from schemas.identity import check_item_id
 from schemas.reject import Rejected
 from schemas.times import TimeText
 from serving.http import body
+from serving.http.registry import refine
 from serving.read.query import (
-    CURSOR,
+    CURSOR_SCHEMA,
     MAX_COUNT,
     MAX_EXCLUDED_IDS,
     MAX_WAIT_MS,
-    POSITION,
+    POSITION_SCHEMA,
     READERS,
     Query,
     Reader,
@@ -25,6 +27,24 @@ from serving.read.query import (
 )
 
 T = TypeVar("T")
+_NOT_SAID: Final = {"type": "null"}
+_SEVERAL: Final = {"required": ["requests"], "properties": {"requests": {"type": "array"}}}
+_OF_THE_PAGE: Final = {"properties": {"user_id": False, "anonymous_id": False}}
+refine("RowIn", anyOf=[_OF_THE_PAGE, *ONE_PERSON])
+refine(
+    "PageIn",
+    anyOf=[
+        {
+            "properties": {"requests": _NOT_SAID, "distinct": _NOT_SAID},
+            "anyOf": ONE_PERSON,
+        },
+        {**_SEVERAL, "anyOf": ONE_PERSON},
+        {
+            **_SEVERAL,
+            "properties": {"requests": {"type": "array", "items": {"anyOf": ONE_PERSON}}},
+        },
+    ],
+)
 MAX_ROWS: Final = 20
 """Rows of one page."""
 MAX_PAGE_ITEMS: Final = 500
@@ -35,7 +55,10 @@ _TOO_MANY: Final = (
 
 
 # for the schema alone: `READERS` check these
-_Text = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 256})]
+_Person = Annotated[str, described(bytes_of(256))]
+_Id = Annotated[str, described(ID)]
+_Item = Annotated[str, described(ITEM_ID)]
+_Filter = Annotated[str, described(bytes_of(256, PRINTABLE, 1))]
 _ROWS: Final = Meta(extra_json_schema={"minItems": 1, "maxItems": MAX_ROWS})
 _EXCLUDED: Final = Meta(extra_json_schema={"maxItems": MAX_EXCLUDED_IDS})
 
@@ -43,17 +66,17 @@ _EXCLUDED: Final = Meta(extra_json_schema={"maxItems": MAX_EXCLUDED_IDS})
 class RowIn(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One row, with the parameters of the query string; null is the default."""
 
-    user_id: _Text | UnsetType | None = UNSET
-    anonymous_id: _Text | UnsetType | None = UNSET
+    user_id: _Person | UnsetType | None = UNSET
+    anonymous_id: _Person | UnsetType | None = UNSET
     count: Annotated[int, Meta(ge=1, le=MAX_COUNT)] | UnsetType | None = UNSET
-    placement: _Text | UnsetType | None = UNSET
-    session_id: _Text | UnsetType | None = UNSET
-    item_id: _Text | UnsetType | None = UNSET
-    category: _Text | UnsetType | None = UNSET
-    exclude: Annotated[list[_Text], _EXCLUDED] | UnsetType | None = UNSET
-    filter: _Text | UnsetType | None = UNSET
-    cursor: Annotated[str, Meta(description=CURSOR)] | UnsetType | None = UNSET
-    after: Annotated[str, Meta(description=POSITION)] | UnsetType | None = UNSET
+    placement: _Id | UnsetType | None = UNSET
+    session_id: _Id | UnsetType | None = UNSET
+    item_id: _Item | UnsetType | None = UNSET
+    category: _Id | UnsetType | None = UNSET
+    exclude: Annotated[list[_Item], _EXCLUDED] | UnsetType | None = UNSET
+    filter: _Filter | UnsetType | None = UNSET
+    cursor: Annotated[str, described(CURSOR_SCHEMA)] | UnsetType | None = UNSET
+    after: Annotated[str, described(POSITION_SCHEMA)] | UnsetType | None = UNSET
     max_wait_ms: Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)] | UnsetType | None = UNSET
     explain: Literal["none", "reason", "full"] | UnsetType | None = UNSET
     personalized: bool | UnsetType | None = UNSET

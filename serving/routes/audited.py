@@ -23,8 +23,8 @@ from serving.log.durability import not_durable
 REQUEST_REASON: Final = (
     "X-Request-Reason",
     "header",
-    {"type": "string", "maxLength": MAX_REASON},
-    "Why; it is recorded in the topic audit, with who asks.",
+    {"type": "string"},
+    f"Why; its first {MAX_REASON} characters are recorded in the topic audit, with who asks.",
 )
 """As Google Cloud's X-Goog-Request-Reason (https://cloud.google.com/apis/docs/system-parameters)."""
 ADMINISTRATION: Final = frozenset((EXP_ADMIN, OPS, PRIVACY_ADMIN, PRIVACY_SELF, TOKENS_WRITE))

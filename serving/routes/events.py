@@ -79,6 +79,7 @@ _MODE: Final = (
             events.FORM.array,
             ndjson=True,
             description="Up to 1,000 and 1 MiB.",
+            example={"user_id": "ann", "item_id": "alien", "action": "click"},
         ),
         parameters(_MODE, IDEMPOTENCY_KEY),
     ),

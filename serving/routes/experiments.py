@@ -18,7 +18,7 @@ from models.experiments.readout import readout, version_shown
 from schemas import times
 from schemas.access.scopes import EXP_ADMIN, EXP_READ
 from schemas.alphabet import Millis
-from schemas.control import TOKEN, Experiment, Held
+from schemas.control import TOKEN_SCHEMA, Experiment, Held
 from schemas.identity import category_hash
 from schemas.readouts import Comparison, VariantOut
 from schemas.reject import Rejected
@@ -32,13 +32,19 @@ from serving.http.errors import Problem, json_response
 from serving.http.guard import caller, guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
 from serving.http.parameters import check_query
-from serving.http.registry import ID
 from serving.routes.accepted import Written, append_change, path_and_body
 from serving.routes.audited import REQUEST_REASON
 from serving.routes.controlled import with_defaults
 from serving.state.people import STORE_TIMEOUT_SECONDS
 
 router: Final = guarded_router()
+_EXAMPLE: Final = {
+    "expected_version": 0,
+    "experiment": {
+        "placement": "home",
+        "variants": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5}],
+    },
+}
 
 
 class ExperimentMetrics(msgspec.Struct, kw_only=True):
@@ -78,7 +84,7 @@ class ExperimentMetrics(msgspec.Struct, kw_only=True):
     responses=answers(200, ExperimentMetrics, 401, 404, 422),
 )
 @needs(EXP_READ)
-async def metrics(request: Request) -> Response:
+async def experiment_metrics(request: Request) -> Response:
     serving, identifier = state(request), path_id(request, "experiment_id")
     asked = check_query(request, "version", "metric")
     metric = asked.get("metric")
@@ -204,10 +210,8 @@ class ExperimentsOut(msgspec.Struct):
     summary="Start, change or stop an experiment",
     responses=answers(202, Written, 400, 401, 413, 422, 503),
     openapi_extra=merged(
-        body(ExperimentIn),
-        parameters(
-            ("experiment_id", "path", {**ID, "description": TOKEN}, "Its id."), REQUEST_REASON
-        ),
+        body(ExperimentIn, example=_EXAMPLE),
+        parameters(("experiment_id", "path", TOKEN_SCHEMA, "Its id."), REQUEST_REASON),
     ),
 )
 @needs(EXP_ADMIN)

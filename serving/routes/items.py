@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import msgspec
 from msgspec import UNSET
 from redis.exceptions import RedisError
 from starlette.requests import Request
@@ -12,9 +13,12 @@ from starlette.responses import Response
 
 from schemas import items
 from schemas.access.scopes import ITEMS_WRITE, REC_READ
+from schemas.api.patterns import ADDRESSABLE, ITEM_ID
+from schemas.events import Scalar
 from schemas.identity import partition_of
 from schemas.items import ItemIn
 from schemas.reject import Rejected
+from schemas.times import MomentText
 from schemas.topics import ITEMS
 from serving.context import Serving, state
 from serving.edge import items as ingest_items
@@ -39,6 +43,31 @@ from serving.state.people import STORE_TIMEOUT_SECONDS
 router: Final = guarded_router()
 MAX_DROPPED_LISTED: Final = 1000
 """Attributes that an answer lists: a body of a megabyte may have a hundred thousand that go."""
+ShownItem: Final = msgspec.defstruct(
+    "ShownItem",
+    [
+        (
+            f.name,
+            MomentText | None if f.name in ("published_at", "expires_at") else f.type,
+            f.default,
+        )
+        if f.default is not msgspec.NODEFAULT
+        else (f.name, f.type)
+        for f in msgspec.structs.fields(items.Item)
+        if f.name != "attributes"
+    ]
+    + [("attributes", dict[str, Scalar], {}), ("indexed", bool, False)],
+    kw_only=True,
+)
+"""An item, with its times as text. `indexed`: this process shows it."""
+_EXAMPLE: Final = {"title": "Alien", "category": "horror"}
+_ITEM: Final = ("item_id", "path", ITEM_ID, "The item.")
+_PUT: Final = (
+    "item_id",
+    "path",
+    {**ITEM_ID, "pattern": ADDRESSABLE},
+    "The item; neither `.` nor `..`, which no path can hold.",
+)
 _CREATE: Final = (
     "create",
     "query",
@@ -53,11 +82,12 @@ _CREATE: Final = (
     summary="Put items",
     responses=answers(202, Accepted, 400, 401, 413, 422, 503),
     openapi_extra=body(
-        ItemIn,
+        ingest_items.ListedItem,
         ingest_items.DOCUMENTED.batch,
         ingest_items.DOCUMENTED.array,
         ndjson=True,
         description="Up to 1,000.",
+        example={"item_id": "alien", **_EXAMPLE},
     ),
 )
 @needs(ITEMS_WRITE)
@@ -78,7 +108,7 @@ async def post_items(request: Request) -> Response:
     status_code=202,
     summary="Put an item, whole",
     responses=answers(202, Written, 400, 401, 413, 422, 503),
-    openapi_extra=body(ItemIn),
+    openapi_extra=merged(body(ItemIn, example=_EXAMPLE), parameters(_PUT)),
 )
 @needs(ITEMS_WRITE)
 async def put_item(request: Request) -> Response:
@@ -97,7 +127,7 @@ async def put_item(request: Request) -> Response:
         " `category` derive the primary one again."
     ),
     responses=answers(202, Written, 400, 401, 404, 413, 422, 503),
-    openapi_extra=merged(body(ItemPatch), parameters(_CREATE)),
+    openapi_extra=merged(body(ItemPatch, example={"available": False}), parameters(_ITEM, _CREATE)),
 )
 @needs(ITEMS_WRITE)
 async def patch_item(request: Request) -> Response:
@@ -152,7 +182,7 @@ async def delete_item(request: Request) -> Response:
 @router.get(
     "/v1/items/{item_id:item}",
     summary="An item, and whether this process has indexed it",
-    responses=answers(200, items.Item, 401, 404, 422, 503),
+    responses=answers(200, ShownItem, 401, 404, 422, 503),
 )
 @needs(REC_READ)
 async def item(request: Request) -> Response:

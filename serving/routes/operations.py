@@ -8,7 +8,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from infra import tokens
 from infra.metrics import CONTENT_TYPE
+from infra.settings import Settings
 from schemas.access.scopes import OPS, SCOPES
 from serving.access.access import Access
 from serving.context import state
@@ -17,10 +19,11 @@ from serving.http import docs, openapi
 from serving.http.errors import Problem, json_response
 from serving.http.guard import guarded_router, needs
 from serving.http.head import METADATA_PATH, OPEN, Head
-from serving.http.openapi import answers
+from serving.http.openapi import answers, plain
 from serving.state.background import Fault
 
 router: Final = guarded_router()
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Alive(msgspec.Struct):
@@ -96,19 +99,45 @@ async def protected_resource(request: Request) -> Response:
     )
 
 
-@router.get("/metrics", summary="Counters in Prometheus's text format")
+@router.get(
+    "/metrics",
+    summary="Counters in Prometheus's text format",
+    responses=plain("text/plain"),
+)
 @needs(OPS)
 async def metrics(request: Request) -> Response:
     return Response(state(request).metrics.render(), media_type=CONTENT_TYPE)
 
 
-@router.get("/openapi.json", summary="This description")
+@router.get(
+    "/openapi.json",
+    summary="This description",
+    responses=plain("application/json", {"type": "object"}),
+)
 @needs(OPEN)
 async def description(request: Request) -> Response:
     return json_response(openapi.describe(request.app))
 
 
-@router.get("/docs", summary="This description, for people")
+@router.get("/docs", summary="This description, for people", responses=plain("text/html"))
 @needs(OPEN)
 async def documents(request: Request) -> Response:
-    return Response(docs.page(openapi.describe(request.app)), media_type="text/html")
+    settings: Settings = request.app.state.settings
+    page = docs.page(
+        openapi.describe(request.app),
+        open_to_all=settings.auth == "off",
+        token_file=_token_file(request, settings),
+    )
+    return Response(page, 200, docs.HEADERS, media_type="text/html")
+
+
+def _token_file(request: Request, settings: Settings) -> str:
+    """Where the token of this installation lies, for a browser on this machine; "" for anybody else."""
+    names = {
+        settings.bind,
+        request.client.host if request.client else "",
+        request.url.hostname or "",
+    }
+    path = settings.data_dir.absolute() / tokens.TOKEN_FILE
+    shown = names <= _LOOPBACK and tokens.is_made_here(settings) and path.exists()
+    return str(path) if shown else ""

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from schemas.access.scopes import EVENTS_WRITE, EVENTS_WRITE_ANY
 from schemas.alphabet import Position, Pseudonym
+from schemas.api.patterns import PERSON_ID
 from schemas.state.links import Links
 from schemas.topics import EVENTS
 from serving.access.access import Access, NoToken
@@ -49,6 +50,10 @@ class LinkAnswer(Written, kw_only=True):
     pending: bool = False
 
 
+_USER: Final = ("user_id", "path", PERSON_ID, "The user.")
+_LINK: Final = merged(
+    body(LinkIn, example={"anonymous_id": "device-7"}), parameters(_USER, IDEMPOTENCY_KEY)
+)
 _LINK_ANSWERS: Final = {
     **answers(200, LinkAnswer, 400, 401, 403, 413, 422, 503, description="Decided"),
     **answers(202, LinkAnswer, description="Not decided yet"),
@@ -60,7 +65,10 @@ _LINK_ANSWERS: Final = {
     status_code=202,
     summary="Set the preferences of a person, whole",
     responses=answers(202, Written, 400, 401, 403, 413, 422, 503),
-    openapi_extra=merged(body(PreferencesIn), parameters(IDEMPOTENCY_KEY)),
+    openapi_extra=merged(
+        body(PreferencesIn, example={"liked_categories": ["horror"]}),
+        parameters(_USER, IDEMPOTENCY_KEY),
+    ),
 )
 @needs(EVENTS_WRITE)
 async def put_preferences(request: Request) -> Response:
@@ -84,7 +92,7 @@ async def put_preferences(request: Request) -> Response:
         " user `after` it has `merge_pending` until the history of the anonymous id is merged."
     ),
     responses=_LINK_ANSWERS,
-    openapi_extra=merged(body(LinkIn), parameters(IDEMPOTENCY_KEY)),
+    openapi_extra=_LINK,
 )
 @needs(EVENTS_WRITE)
 async def post_link(request: Request) -> Response:
@@ -113,7 +121,7 @@ async def post_link(request: Request) -> Response:
         " reads `not_linked` here); `already`: it was linked to the user again meanwhile."
     ),
     responses=_LINK_ANSWERS,
-    openapi_extra=merged(body(LinkIn), parameters(IDEMPOTENCY_KEY)),
+    openapi_extra=_LINK,
 )
 @needs(EVENTS_WRITE)
 async def post_unlink(request: Request) -> Response:

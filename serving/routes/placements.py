@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from schemas import times
 from schemas.access.scopes import EXP_ADMIN, EXP_READ
+from schemas.api.patterns import ADDRESSABLE, ID
 from schemas.control import BUILT_IN, Recipe
 from serving.context import state
 from serving.edge import control as ingest_control
@@ -33,6 +34,9 @@ from serving.routes.controlled import with_defaults
 from serving.world.placements import Control
 
 router: Final = guarded_router()
+
+
+_PLACEMENT: Final = ("placement", "path", {**ID, "pattern": ADDRESSABLE}, "Its name.")
 
 
 class PlacementOut(msgspec.Struct, kw_only=True):
@@ -58,7 +62,10 @@ class PlacementsOut(msgspec.Struct):
     status_code=202,
     summary="Change what a placement serves",
     responses=answers(202, Written, 400, 401, 413, 422, 503),
-    openapi_extra=merged(body(PlacementIn), parameters(REQUEST_REASON)),
+    openapi_extra=merged(
+        body(PlacementIn, example={"expected_version": 0, "recipe": {"weights": {"popular": 1}}}),
+        parameters(_PLACEMENT, REQUEST_REASON),
+    ),
 )
 @needs(EXP_ADMIN)
 async def put_placement(request: Request) -> Response:

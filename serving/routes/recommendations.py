@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas.access.scopes import EXPLAIN, IMPORT, REC_READ
+from schemas.api.patterns import ID, ITEM_ID, PERSON_ID, PRINTABLE, bytes_of
 from schemas.times import TimeText
 from serving.context import Serving, state
 from serving.http.body import path_id, read_body, traceparent
@@ -26,32 +27,31 @@ from serving.routes.audited import REQUEST_REASON, note_read
 
 router: Final = guarded_router()
 
-_TEXT: Final[dict[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 256}
 _DOCUMENTED: Final[dict[str, tuple[dict[str, Any], str]]] = {
-    "user_id": (_TEXT, "The user it is for; this or anonymous_id."),
-    "anonymous_id": (_TEXT, "The visitor it is for, before they sign in."),
+    "user_id": (PERSON_ID, "The user it is for; this or anonymous_id."),
+    "anonymous_id": (PERSON_ID, "The visitor it is for, before they sign in."),
     "count": ({"type": "integer", "minimum": 1, "maximum": query.MAX_COUNT, "default": 10}, ""),
-    "placement": ({**_TEXT, "default": "home"}, "Which recipe."),
-    "session_id": (_TEXT, ""),
+    "placement": ({**ID, "default": "home"}, "Which recipe."),
+    "session_id": (ID, ""),
     "item_id": (
-        _TEXT,
+        ITEM_ID,
         "The item in view: similar ones rank higher; neither it nor a variant is shown.",
     ),
     "category": (
-        _TEXT,
+        ID,
         "Only items of this category, primary or not; lifts the category cap, which counts the primary one.",
     ),
     "exclude": (
-        {"type": "array", "items": _TEXT, "maxItems": query.MAX_EXCLUDED_IDS},
+        {"type": "array", "items": ITEM_ID, "maxItems": query.MAX_EXCLUDED_IDS},
         "Item ids not to show; repeatable.",
     ),
-    "filter": (_TEXT, "A named filter of the placement."),
+    "filter": (bytes_of(256, PRINTABLE, 1), "A named filter of the placement."),
     "cursor": (
-        {"type": "string", "description": query.CURSOR},
+        query.CURSOR_SCHEMA,
         "`next_cursor` of the page before; opaque.",
     ),
     "after": (
-        {"type": "string", "description": query.POSITION},
+        query.POSITION_SCHEMA,
         "A position that a write answered: wait until it is included.",
     ),
     "max_wait_ms": (
@@ -95,6 +95,10 @@ async def recommendations(request: Request) -> Response:
         parameters(REQUEST_REASON),
         body(
             rows.PageIn,
+            example={
+                "user_id": "ann",
+                "requests": [{"placement": "home"}, {"placement": "popular"}],
+            },
             description=(
                 "One row, answered as GET answers it; or with `requests` 1 to "
                 f"{rows.MAX_ROWS} rows of at most {rows.MAX_PAGE_ITEMS} items together, answered as `rows`."

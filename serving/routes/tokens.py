@@ -12,7 +12,7 @@ from infra import tokens
 from schemas.access.audit import PERSON
 from schemas.access.origins import MAX_ORIGIN_LENGTH, ORIGIN
 from schemas.access.scopes import BROWSER, TOKENS_WRITE
-from schemas.alphabet import GivenId
+from schemas.api.patterns import PersonId
 from schemas.reject import Rejected
 from serving.context import state
 from serving.http.body import decode, read_body
@@ -30,7 +30,7 @@ class TokenIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """`origin`: of the visitor's page, one of FRESHET_ORIGINS. The token reads recommendations and sends
     events for `anonymous_id` alone, from that origin alone, for so many `minutes`."""
 
-    anonymous_id: GivenId
+    anonymous_id: PersonId
     origin: Annotated[str, msgspec.Meta(pattern=ORIGIN, max_length=MAX_ORIGIN_LENGTH)]
     minutes: Annotated[int, msgspec.Meta(ge=1, le=MAX_MINUTES)] = 15
 
@@ -51,7 +51,10 @@ _TOKEN: Final = msgspec.json.Decoder(TokenIn)
     "/v1/tokens",
     summary="Make a token for a visitor's browser",
     responses=answers(200, TokenOut, 400, 401, 403, 413, 422, 503),
-    openapi_extra=merged(body(TokenIn), parameters(REQUEST_REASON)),
+    openapi_extra=merged(
+        body(TokenIn, example={"anonymous_id": "device-7", "origin": "https://shop.example"}),
+        parameters(REQUEST_REASON),
+    ),
 )
 @needs(TOKENS_WRITE)
 async def post_token(request: Request) -> Response:

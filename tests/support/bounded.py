@@ -25,7 +25,7 @@ UNBOUNDED = ConnectionLimits(head_seconds=1e9, keep_alive_seconds=1e9, grace_sec
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """Says what it was asked, in bytes that are the same for the same request."""
     request = Request(scope, receive, send)
-    content = (await read_body(request)).content
+    content = b"" if request.method == "GET" else (await read_body(request)).content
     said = [request.method, scope["raw_path"], scope["headers"], content]
     await JSONResponse({"asked": repr(said)})(scope, receive, send)
 

@@ -65,7 +65,8 @@ def test_no_numeric_parameter_is_answered_with_a_500(edge: Server, number: str) 
 
 def head(length: str, method: str = "POST", path: str = "/v1/events") -> bytes:
     return (
-        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {length}\r\n\r\n".encode()
     )
 
 

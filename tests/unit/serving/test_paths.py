@@ -75,7 +75,10 @@ def test_an_encoded_id_gets_to_its_route(spell: Callable[[str], str], identifier
     ):
         assert routed(method, f"/v1/users/{path}{end}") == (name, {"user_id": identifier})
     if identifier:
-        for method, end, name in (("PUT", "", "put_experiment"), ("GET", "/metrics", "metrics")):
+        for method, end, name in (
+            ("PUT", "", "put_experiment"),
+            ("GET", "/metrics", "experiment_metrics"),
+        ):
             found = routed(method, f"/v1/experiments/{path}{end}")
             assert found == (name, {"experiment_id": identifier})
         for method, name in (("PUT", "put_placement"), ("GET", "placement")):
