@@ -161,9 +161,9 @@ def _tags(app: FastAPI) -> Iterator[dict[str, str]]:
 def _responses(route: Guarded, reads_body: bool) -> dict[str, Any]:
     """Those that the route declares, the problems of every route, and those of one that needs a token or
     reads a body."""
-    every = {400, 408, 414, 421, 429, 431, 500, 501, 503}
+    every = {400, 408, 414, 421, 429, 431, 500, 503}
     of_token: set[int] = set() if route.scope == OPEN else {401, 403}
-    of_body: set[int] = {413, 415} if reads_body else set()
+    of_body: set[int] = {413, 415, 501} if reads_body else set()
     found = {str(status): _problem(status) for status in every | of_token | of_body}
     found |= {str(status): it for status, it in route.responses.items()}
     for answer in found.values():

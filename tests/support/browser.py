@@ -51,10 +51,10 @@ class Browser:
         ours_in, theirs_out = os.pipe()
         self._out, self._in = os.fdopen(ours_out, "wb", buffering=0), os.fdopen(ours_in, "rb")
         # Chromium reads 3 and writes 4, which may be ends of these very pipes
-        ends = [fcntl.fcntl(it, fcntl.F_DUPFD, 10) for it in (theirs_in, theirs_out)]
+        descriptors = [fcntl.fcntl(it, fcntl.F_DUPFD, 10) for it in (theirs_in, theirs_out)]
 
         def move() -> None:
-            for end, number in zip(ends, (3, 4), strict=True):
+            for end, number in zip(descriptors, (3, 4), strict=True):
                 os.dup2(end, number)
 
         self.process = subprocess.Popen(
@@ -69,7 +69,7 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for end in (*ends, theirs_in, theirs_out):
+        for end in (*descriptors, theirs_in, theirs_out):
             os.close(end)
         self._numbers = count(1)
 

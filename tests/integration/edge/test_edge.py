@@ -183,6 +183,10 @@ def test_the_api_describes_itself(edge: Server) -> None:
     document = edge.ask("GET", "/openapi.json").json
     page = edge.ask("GET", "/docs")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert "http" not in policy
     for path in document["paths"]:
         assert path in page.body.decode()
 

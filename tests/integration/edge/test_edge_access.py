@@ -58,9 +58,19 @@ def test_every_route_is_described(app: FastAPI) -> None:
             assert operation["x-scope"] == route.scope, name
             assert (operation["security"] == []) == (route.scope == OPEN), name
             assert any(status.startswith("2") for status in operation["responses"]), name
+            assert {"400", "421", "429", "503"} <= operation["responses"].keys(), name
+            needs_token = {"401", "403"} <= operation["responses"].keys()
+            assert needs_token == (route.scope != OPEN), name
+            assert operation["tags"][0] in {tag["name"] for tag in document["tags"]}, name
+            body = operation.get("requestBody", {"content": {}})["content"]
+            assert ("415" in operation["responses"]) == bool(body), name
+            assert all(kind != "application/json" or "example" in it for kind, it in body.items())
             assert "HTTPValidationError" not in str(operation), name
             names = {p["name"] for p in operation.get("parameters", ()) if p["in"] == "path"}
             assert names == set(route.param_convertors), name
+    names = [it["operationId"] for path in document["paths"].values() for it in path.values()]
+    assert len(set(names)) == len(names) > 20
+    assert document["servers"] == [{"url": "/", "description": "This server"}]
     references = set(_references(document))
     assert references
     assert references <= {f"#/components/schemas/{name}" for name in schemas}

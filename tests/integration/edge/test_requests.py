@@ -192,7 +192,7 @@ def test_the_description_says_what_every_route_refuses(edge: Server) -> None:
             reads = "requestBody" in operation
             assert ("415" in operation["responses"]) == reads
             assert ("501" in operation["responses"]) == reads
-            assert ("400" in operation["responses"]) == reads
+            assert "400" in operation["responses"]
     for path in ("/v1/events", "/v1/items"):
         content = document["paths"][path]["post"]["requestBody"]["content"]
         assert {"application/json", "application/x-ndjson", "application/jsonl"} <= set(content)
