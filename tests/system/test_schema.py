@@ -11,8 +11,8 @@ from infra import tokens
 from infra.local.system import running
 from tests.support.schema_runs import faults
 
-pytestmark = pytest.mark.check
-EXAMPLES = 4
+pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]
+EXAMPLES = 3
 
 
 def test_the_api_is_as_its_schema_says(tmp_path: Path) -> None:
