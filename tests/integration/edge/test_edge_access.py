@@ -68,8 +68,8 @@ def test_every_route_is_described(app: FastAPI) -> None:
             assert "HTTPValidationError" not in str(operation), name
             names = {p["name"] for p in operation.get("parameters", ()) if p["in"] == "path"}
             assert names == set(route.param_convertors), name
-    names = [it["operationId"] for path in document["paths"].values() for it in path.values()]
-    assert len(set(names)) == len(names) > 20
+    ids = [it["operationId"] for path in document["paths"].values() for it in path.values()]
+    assert len(set(ids)) == len(ids) > 20
     assert document["servers"] == [{"url": "/", "description": "This server"}]
     references = set(_references(document))
     assert references
