@@ -29,7 +29,11 @@ from tests.support import cluster, order
 # no deadline: it would hold on a quiet machine only
 hypothesis.settings.register_profile("ci", max_examples=60, deadline=None)
 hypothesis.settings.register_profile("all", max_examples=200, deadline=None)
-hypothesis.settings.load_profile("all" if os.environ.get("ALL") else "ci")
+# of a second run of laws, in another process: with another build, or beside a recipe
+hypothesis.settings.register_profile("few", max_examples=15, deadline=None)
+hypothesis.settings.load_profile(
+    "all" if os.environ.get("ALL") else os.environ.get("EXAMPLES", "ci")
+)
 
 
 def pytest_configure() -> None:

@@ -96,6 +96,7 @@ def run(command: str, tree: Path) -> None:
         cwd=tree,
         env={
             **os.environ,
+            "EXAMPLES": "few",
             "PYTHONPATH": str(tree),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         },

@@ -129,7 +129,7 @@ for n in range(3):
 
 
 FILLS = """
-import logging, threading
+import logging, sys, threading
 from infra import logs
 
 logs.set_up("info")
@@ -137,7 +137,8 @@ logs.set_up("info")
 def write(name):
     for n in range(60):
         logging.getLogger(name).info("%03d %s", n, "x" * 40)
-        print(f"{name} prints {n:03}", flush=True)
+        sys.stdout.write(f"{name} prints {n:03}\\n")  # in one call, with PYTHONUNBUFFERED too
+        sys.stdout.flush()
 
 threads = [threading.Thread(target=write, args=[name]) for name in "ab"]
 for thread in threads:

@@ -1,8 +1,10 @@
-"""What waits is small: bytes that the tables hold and store of 100,000 ids that no item has."""
+"""What waits is small: bytes that the tables hold and store of 40,000 ids that no item has (ALL=1: of
+100,000)."""
 
 from __future__ import annotations
 
 import gc
+import os
 import tracemalloc
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,12 +19,12 @@ from schemas.actions import CODE
 from schemas.state import facts
 from schemas.state.facts import IMPORTED, UNKNOWN, Delta
 
-UNKNOWN_IDS: Final = 100_000
+UNKNOWN_IDS: Final = 100_000 if os.environ.get("ALL") else 40_000
 PARTITIONS, START = 4, 1_760_000_000
 FACTS_PER_ENTRY: Final = 500
-MAX_BYTES: Final = 4_000_000
+MAX_BYTES: Final = 40 * UNKNOWN_IDS
 """Held by the roll-up, and stored, where each id has an action."""
-MAX_BYTES_OF_SESSIONS: Final = 10_000_000
+MAX_BYTES_OF_SESSIONS: Final = 100 * UNKNOWN_IDS
 """Where each id has three, of people of several partitions: each partition keeps its own."""
 FEW_IDS: Final = 20_000
 BYTES_OF_AN_ID: Final = 100

@@ -27,6 +27,7 @@ LAWS: Final = (
     "test_joint_laws",
     "test_link_laws",
     "test_outcome_laws",
+    "test_stranger_laws",
     "test_vector_laws",
 )
 NAMES: Final = ("view", "click", "like", "unlike", "hide", "purchase", "rate", "cart", "display")
@@ -84,7 +85,7 @@ def without_kernel(*words: str) -> None:
     done = subprocess.run(
         [sys.executable, *words],
         cwd=ROOT,
-        env={**os.environ, VARIABLE: OFF},
+        env={"EXAMPLES": "few", **os.environ, VARIABLE: OFF},
         capture_output=True,
         text=True,
         check=False,

@@ -49,6 +49,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     if not Path(library).is_absolute():
         pytest.skip("the compiler has no libasan.so")
     return {
+        "EXAMPLES": "few",
         **os.environ,
         VARIABLE: str(made),
         "LD_PRELOAD": library,
