@@ -56,6 +56,7 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric("serving", "freshet_requests_total", "counter", "Requests answered.", ("route", "status")),
     Metric("serving", "freshet_request_bytes_total", "counter", "Bytes of the bodies of requests."),
     Metric("serving", "freshet_problems_total", "counter", "Requests answered with a problem.", ("status",)),
+    Metric("serving", "freshet_limited_total", "counter", "Requests that a limit refused.", ("policy",)),
     Metric("serving", "freshet_events_accepted_total", "counter", "Events acknowledged with 202."),
     Metric("serving", "freshet_events_rejected_total", "counter", "Events refused.", ("code",)),
     Metric("serving", "freshet_events_ignored_fields_total", "counter",
@@ -177,6 +178,8 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric("flows", "freshet_fold_counts_total", "counter", "What a fold counted.", ("flow", "what")),
     Metric("flows", "freshet_people_numpy_features", "gauge",
            "Features of a person that numpy folds: those without a C function, or all without a kernel."),
+    Metric("flows", "freshet_people_strangers", "gauge",
+           "Ids in the rings that were shown something and have done nothing yet."),
     # the roll-up and the relay
     Metric("flows", "freshet_rollup_positions_lag", "gauge",
            "Records folded by `people` and not in the tables yet.", ("partition",)),

@@ -55,6 +55,9 @@ class People(Worker):
         self.metrics.process.set("freshet_people_numpy_features", features_by_numpy())
         read = partial(redis_client.mget, self.redis)
         self._fold = new_fold(settings, {}, read, self.keyspace)
+        self.metrics.at_scrape(
+            lambda: self.metrics.process.set("freshet_people_strangers", self._fold.strangers)
+        )
         self._remembered = Remembered()
         self.tiers: dict[int, Tier] = {}
         try:

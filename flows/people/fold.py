@@ -134,6 +134,11 @@ class PeopleFold:
         """After the last span that was folded of it."""
         return self._partitions[partition].fence
 
+    @property
+    def strangers(self) -> int:
+        """How many the rings of its partitions hold."""
+        return sum(len(it.strangers) for it in list(self._partitions.values()))
+
     def remember_received(self, partition: int, held: Mapping[bytes, bytes]) -> None:
         """Loads the last number received from each source partition: source -> ``offset-n``."""
         self._partitions[partition].linked.remember_received(held)

@@ -44,24 +44,29 @@ class Strangers:
         self._held: OrderedDict[str, Entry] = OrderedDict()
         """Oldest first."""
         self._hashes: dict[int, str] = {}
-        self._buckets: dict[int, dict[str, Entry]] = {}
-        """Each oldest first."""
+        self._buckets: dict[int, dict[str, bytes]] = {}
+        """Each oldest first: the entries as they lie in it."""
         self._changed: set[int] = set()
         self._head = keyspace.strangers(partition)
         held = fetch([self._head])[0] if limit else None
         self._begun = int(held) if held else None
         """The offset of the first record by which somebody was a stranger: before it lie those of earlier
         versions, or none."""
-        self._stores_begun = self._begun is None
-        if self._begun is not None:
+        self._stored = held is not None
+        """Whether the store has that."""
+        if self._stored:
             self._load(fetch)
 
     def _load(self, fetch: Fetch) -> None:
         found = fetch(_names(self._keyspace, self._partition))
+        entries: list[tuple[str, Entry]] = []
         for bucket, blob in enumerate(found):
             if blob:
-                self._buckets[bucket] = strangers.read_bucket(blob)
-        entries = [it for held in self._buckets.values() for it in held.items()]
+                held = strangers.read_bucket(blob)
+                entries += held.items()
+                self._buckets[bucket] = {
+                    person: strangers.write_entry(person, entry) for person, entry in held.items()
+                }
         self._held = OrderedDict(sorted(entries, key=lambda it: it[1].order))
         self._hashes = {_xxh(person.encode()): person for person in self._held}
 
@@ -81,21 +86,26 @@ class Strangers:
         leave for it."""
         if self._begun is None:
             self._begun = offset
-        self.take(person)
+        self._drop(person)
         newest = next(reversed(self._held.values()), None)
         # of the ring alone, so that it is the same however the log was cut
-        entry = Entry(newest.order + 1 if newest else 0, strangers.cut(stored))
+        entry = Entry(newest.order + 1 if newest else 0, strangers.pack(strangers.cut(stored)))
         bucket = bucket_of(person)
-        self._held[person] = self._buckets.setdefault(bucket, {})[person] = entry
+        self._held[person] = entry
+        self._buckets.setdefault(bucket, {})[person] = strangers.write_entry(person, entry)
         self._hashes[_xxh(person.encode())] = person
         self._changed.add(bucket)
         evicted = max(0, len(self._held) - self.limit)
         for _ in range(evicted):
-            self.take(next(iter(self._held)))  # of an OrderedDict in constant time
+            self._drop(next(iter(self._held)))  # of an OrderedDict in constant time
         return evicted
 
     def take(self, person: str) -> bytes | None:
-        """The account of a stranger, who is none any more; None for another id."""
+        """The account of a stranger, who is none any more; None for another id. Errors: ValueError."""
+        entry = self._drop(person)
+        return entry.stored if entry else None
+
+    def _drop(self, person: str) -> Entry | None:
         entry = self._held.pop(person, None)
         if entry is None:
             return None
@@ -103,19 +113,20 @@ class Strangers:
         del self._buckets[bucket][person]
         del self._hashes[_xxh(person.encode())]
         self._changed.add(bucket)
-        return entry.stored
+        return entry
 
     def store(self, write: Write) -> None:
         """Adds the buckets that changed to the write."""
         if not self._changed:
             return
-        if self._stores_begun:
+        if not self._stored and self._begun is not None:
             write.values[self._head] = b"%d" % self._begun
-            self._stores_begun = False
+            self._stored = True
+        names = _names(self._keyspace, self._partition)
         for bucket in sorted(self._changed):
-            key = self._keyspace.strangers_bucket(self._partition, bucket)
+            key = names[bucket]
             if held := self._buckets.get(bucket):
-                write.values[key] = strangers.write_bucket(held)
+                write.values[key] = strangers.join_entries(held.values())
             else:
                 self._buckets.pop(bucket, None)
                 write.deleted.append(key)

@@ -92,6 +92,7 @@ def bench_command(
                and beside busy loops; by stage (POST, commit, read)
     cpu        CPU by component: without work, and at 1,000 POSTs/s that nobody reads
     rollup     the roll-up's work for an entry, with 10,000 and with 1,000,000 items
+    strangers  what 100,000 and 1,000,000 reads of ids that nobody has seen leave in Redis
     reads      recommendations on MovieLens with everything on (a trained release, every source and
                rule, exploration, an experiment, logged slates): at 300/s, alone and beside busy loops,
                while releases are swapped, and the best rate with p95 below 50 ms; what a served slate

@@ -108,6 +108,7 @@ class Folded:
             _, *arms = delta.arms
             self.arms += zip(*(np.asarray(it).tolist() for it in arms), strict=True)
         self.state, self.received, self.tallies = fold.state, fold.received, fold.tallies
+        self.state.pop(PLAIN.strangers(0), None)  # an offset
         self.dead, self.events = fold.dead, fold.events
         self.sent = [
             events.decode_stored(it.fields[b"v"]) for it in fold.outbox if b"v" in it.fields

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from models.outcomes import open_slates, strangers
 from models.outcomes.open_slates import Account
+from models.reference.partition import Partition
+from models.reference.sample import Sample
 from schemas.events import Event, Link
 from schemas.keys import IMPRESSIONS, OPEN_SLATES, PLAIN, STRANGERS
 from tests.laws.test_link_laws import (
@@ -24,7 +26,7 @@ from tests.laws.test_link_laws import (
     purchases,
     splits,
 )
-from tests.laws.test_verify_laws import by_definition, crowded, mismatches, wrong_sums
+from tests.laws.test_verify_laws import DAY, by_definition, crowded, mismatches, wrong_sums
 from tests.laws.world import Memory, Record, action, assigned, fold_log, log_of, person, served
 
 limits = st.sampled_from([1, 2, 50])
@@ -154,3 +156,32 @@ def test_the_oldest_leaves_and_keeps_what_was_counted() -> None:
     assert not [
         key for key in memory.values if key.startswith((b"im:", b"o:{0}:" + b"0" * 31 + b"3"))
     ]
+
+
+@law
+@given(visits, limits, st.integers(0, 3))
+def test_who_is_not_checked_keeps_their_place_in_the_ring(
+    drawn: list[tuple[str, int, int]], limit: int, size: int
+) -> None:
+    records, whole = log(drawn), by_definition(log(drawn), strangers=limit)
+    reference = Partition(DAY, Sample(size), strangers=limit)
+    for offset, timestamp, event in records:
+        checked = reference.sample.open_to(event.person)
+        (reference.take if checked else reference.pass_over)(offset, timestamp, event)
+    assert list(reference.strangers) == list(whole.strangers)
+    for name in reference.strangers:
+        account = reference.strangers.account(name)
+        assert account is None or account == whole.strangers.account(name)
+
+
+def test_before_the_ring_began_nobody_is_a_stranger() -> None:
+    shown = log_of([served("a", ["i1"], 1), served("b", ["i1"], 2), served("c", ["i1"], 1)])
+    old = fold_log(shown[:1])
+    memory = fold_log(shown[1:], memory=old, strangers=9)
+    assert [name for name, _ in ring(memory)] == [person(2)]
+    assert memory.values[PLAIN.strangers(0)] == b"1"
+    reference = Partition(DAY, Sample(None), strangers=9, since=1)
+    for record in shown:
+        reference.take(*record)
+    assert mismatches(memory, 0, reference) == []
+    assert list(reference.strangers) == [person(2)]

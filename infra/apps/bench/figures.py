@@ -42,6 +42,11 @@ FRESHNESS: Final = {
 """By the name of the load."""
 ATTACK_P99: Final = Figure("p99 beside an attack on the door, of that alone", 150, 150, True, "%")
 ATTACK_MEMORY: Final = Figure("memory that an attack on the door takes", 20, 20, True, "MB")
+STRANGERS: Final = {
+    100_000: Figure("Redis after 100,000 reads of unknown ids", 25, 20, True, "MB"),
+    1_000_000: Figure("Redis after 1,000,000 reads of unknown ids", 25, 20, True, "MB"),
+}
+"""By the number of reads: how much its memory has grown."""
 READS_P95: Final = Figure("reads p95 at 300/s, everything on", 20, 5, True, "ms")
 
 FIGURES: Final = (
@@ -54,6 +59,7 @@ FIGURES: Final = (
     ATTACK_P99,
     ATTACK_MEMORY,
     *FRESHNESS.values(),
+    *STRANGERS.values(),
     READS_P95,
     Figure("reads p95 at 300/s, everything on, beside busy loops", 40, 15, True, "ms"),
     Figure("longest wait of a read beside pages of 20 x 25, explained whole", 100, 50, True, "ms"),

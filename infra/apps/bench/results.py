@@ -13,6 +13,7 @@ from infra.apps.bench.rounds import Rounds
 from infra.apps.bench.verify import Verified
 from infra.apps.bench.writes.components import Components
 from infra.apps.bench.writes.post import Posts
+from infra.apps.bench.writes.strangers import Strangers
 
 
 class Results(NamedTuple):
@@ -27,3 +28,4 @@ class Results(NamedTuple):
     rollup: Mapping[str, Sequence[float]] | None = None
     reads: Reads | None = None
     imports: Imports | None = None
+    strangers: Strangers | None = None

@@ -25,6 +25,7 @@ RESULT: Final = {
     "freshness": "fresh",
     "cpu": "components",
     "rollup": "rollup",
+    "strangers": "strangers",
     "reads": "reads",
     "import": "imports",
 }
@@ -107,7 +108,7 @@ def _measure(
 ) -> Results:
     from infra.apps.bench import door, freshness, imports, reads, rounds, verify
     from infra.apps.bench.results import Results
-    from infra.apps.bench.writes import components, post, rollup
+    from infra.apps.bench.writes import components, post, rollup, strangers
     from infra.apps.train.needs import check_installed
 
     if "reads" in chosen:  # a missing package is reported before anything is measured
@@ -116,6 +117,7 @@ def _measure(
     steps: dict[str, Callable[[], Any]] = {
         "verified": lambda: verify.measure(scratch / "verify", repeats, announce),
         "rollup": lambda: rollup.measure(repeats, announce),
+        "strangers": lambda: strangers.measure(scratch / "strangers", announce),
         "imports": lambda: imports.measure(scratch / "import", repeats, announce),
     }
     if set(chosen) & set(rounds.ONE_LOG):

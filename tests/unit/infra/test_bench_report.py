@@ -32,6 +32,7 @@ from infra.apps.bench.verify import Verified
 from infra.apps.bench.writes.batches import Batches
 from infra.apps.bench.writes.components import Components, Loaded
 from infra.apps.bench.writes.post import PostRound, Posts
+from infra.apps.bench.writes.strangers import Strangers
 from infra.apps.bench.writes.timeline import Stages
 
 REPLAY = ReplayFigures(
@@ -117,7 +118,10 @@ ATTACKS = {
     "an endless header": [Besieged(2.0, p99, 0.5, 6_000_000) for p99 in (2.2, 2.6, 2.4)],
     "500 slow bodies": [Besieged(2.0, 2.1, 0.1, 9_000_000)],
 }
-WHOLE = Results(ROUNDS, VERIFIED, POSTS, ATTACKS, FRESH, COMPONENTS, ROLLUP, READS, IMPORTS)
+STRANGERS = Strangers({100_000: 17_000_000, 1_000_000: 24_100_000}, 80_000, 9.6, 4)
+WHOLE = Results(
+    ROUNDS, VERIFIED, POSTS, ATTACKS, FRESH, COMPONENTS, ROLLUP, READS, IMPORTS, STRANGERS
+)
 
 
 def test_the_report_has_exactly_the_promised_shape() -> None:
@@ -238,6 +242,7 @@ LOADED = {
             {*LOADED, *REPLAYED, "rollup"} - {"cpu_us_per_event_at_1000", "idle_percent", "people"},
         ),
         (Results(rollup=ROLLUP), LOADED | REPLAYED),
+        (Results(strangers=STRANGERS), LOADED | REPLAYED | {"rollup"}),
         (
             Results(reads=READS),
             {*LOADED, *REPLAYED, "rollup"}
@@ -272,6 +277,8 @@ def test_the_table_shows_median_noise_and_mark() -> None:
         ("9.0", "aim"),
         ("130", "floor"),
         ("280", "floor"),
+        ("17.0", "aim"),
+        ("24.1", "floor"),
         ("7.0", "floor"),
         ("30.0", "floor"),
         ("60.0", "floor"),
@@ -283,7 +290,7 @@ def test_the_table_shows_median_noise_and_mark() -> None:
         ("140", "aim"),
     ]
     assert [row.noise for row in rows[:2]] == ["70,000 to 90,000", "2.9 to 10.0"]
-    assert (rows[0].floor, rows[10].floor) == ("≥ 30,000", "≤ 20.0")
+    assert (rows[0].floor, rows[12].floor) == ("≥ 30,000", "≤ 20.0")
     assert all(
         figure.unit in row.name and row.name.startswith(figure.name)
         for row, figure in zip(rows, FIGURES, strict=True)
@@ -313,6 +320,7 @@ def test_remarks_name_the_ceilings() -> None:
     assert "Records a batch: 4.0 in the log, 9.0 in people." in said
     assert "an endless header 2.0 to 2.4 ms, 6.0 MB; 500 slow bodies 2.0 to 2.1 ms, 9.0 MB." in said
     assert "cost 620 µs of CPU an event: edge 400, people 220." in said
+    assert "17.0 MB after 100,000, 24.1 MB after 1,000,000; the rings hold 80,000." in said
     assert "95 µs with 10,000 items and 5,200 µs with 1,000,000 items" in said
     assert "Reads at 300/s beside busy loops: p95 30.0 ms" in said
 

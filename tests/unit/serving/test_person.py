@@ -10,7 +10,7 @@ from models.outcomes import impressions, join, open_slates
 from models.outcomes.impressions import IMPRESSION
 from models.outcomes.open_slates import Account
 from models.outcomes.slots import Shown
-from models.outcomes.strangers import Entry, write_bucket
+from models.outcomes.strangers import Entry, pack, write_bucket
 from models.seen import ENTRY, VIEW
 from schemas.alphabet import Pseudonym
 from schemas.identity import item_hash
@@ -59,7 +59,8 @@ def test_of_a_stranger_what_their_slates_showed_is_read() -> None:
     account = Account()
     join.serve(account, shown)
     entries = {
-        who: Entry(n, open_slates.encode(account)) for n, who in enumerate(("a" * 32, "b" * 32))
+        who: Entry(n, pack(open_slates.encode(account)))
+        for n, who in enumerate(("a" * 32, "b" * 32))
     }
     keys = stored_keys(Pseudonym("b" * 32), 0, PLAIN)
     there: Blobs = [None] * len(STORED_FIELDS)

@@ -39,6 +39,14 @@ def remarks(report: Mapping[str, Any]) -> Iterator[str]:
         figures = report["rollup"]["us_per_entry"]
         items = " and ".join(f"{us:,.0f} µs with {int(n):,} items" for n, us in figures.items())
         yield f"The roll-up takes an entry of 4 events in {items}."
+    if strangers := report.get("strangers"):
+        grown = strangers["redis_grown_bytes"].items()
+        each = ", ".join(f"{size / 1e6:.1f} MB after {int(reads):,}" for reads, size in grown)
+        yield (
+            f"Reads of ids that nobody has seen, at {strangers['partitions']} partitions, leave in Redis:"
+            f" {each}; the rings hold {strangers['held']:,}. A served record of a stranger costs people"
+            f" {strangers['people_us_per_served_record']:.1f} µs of CPU."
+        )
     if served := report["served_record"]:
         yield (
             f"A served slate costs the broker and all flows {served['us']:.0f} µs of CPU,"

@@ -1,4 +1,4 @@
-"""The report on the write path: POST, freshness, CPU by component, the roll-up, a served record."""
+"""The report on the write path: POST, freshness, CPU by component, roll-up, served records, strangers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from infra.apps.bench.figures import (
     FRESHNESS,
     POST_RATIO,
     SINGLE_POSTS,
+    STRANGERS,
     Row,
     row,
 )
@@ -21,6 +22,7 @@ from infra.apps.bench.results import Results
 from infra.apps.bench.steady import Steady
 from infra.apps.bench.writes.components import Components
 from infra.apps.bench.writes.post import Posts
+from infra.apps.bench.writes.strangers import Strangers
 
 KEYS: Final = (
     "post",
@@ -48,6 +50,8 @@ def report(results: Results) -> dict[str, Any]:
     if results.rollup:
         figures = {name: round(median(runs), 1) for name, runs in results.rollup.items()}
         made["rollup"] = {"us_per_entry": figures}
+    if results.strangers:
+        made["strangers"] = _strangers(results.strangers)
     if results.reads:
         made["served_record"] = _served(results.reads.steady)
     if results.rounds:
@@ -90,6 +94,9 @@ def rows(results: Results) -> Iterator[Row]:
     if results.fresh:
         for name, figure in FRESHNESS.items():
             yield row(figure, [it.p99 for it in results.fresh.runs[name]])
+    if results.strangers:
+        for reads, grown in results.strangers.grown.items():
+            yield row(STRANGERS[reads], [grown / 1e6])
 
 
 def medians(many: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -100,6 +107,15 @@ def medians(many: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def summed(by_component: Mapping[str, float]) -> dict[str, float]:
     """The same with the sum of all components."""
     return {**by_component, "sum": round(sum(by_component.values()), 2)}
+
+
+def _strangers(strangers: Strangers) -> dict[str, Any]:
+    return {
+        "redis_grown_bytes": {str(reads): grown for reads, grown in strangers.grown.items()},
+        "held": strangers.held,
+        "partitions": strangers.partitions,
+        "people_us_per_served_record": strangers.people_us,
+    }
 
 
 def _posts(posts: Posts) -> dict[str, Any]:
