@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from infra.access_settings import AccessSettings
 from infra.kafka_settings import KafkaSettings
+from infra.limit_settings import LimitSettings
 from infra.settings import (
     FILES,
     SECRETS,
@@ -80,7 +81,7 @@ def descriptions() -> dict[str, str]:
     import inspect
 
     found = {}
-    for source in map(inspect.getsource, (KafkaSettings, AccessSettings, Settings)):
+    for source in map(inspect.getsource, (KafkaSettings, AccessSettings, LimitSettings, Settings)):
         (body,) = ast.parse(source).body
         assert isinstance(body, ast.ClassDef)
         for field, text in zip(body.body, body.body[1:], strict=False):

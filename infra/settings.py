@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from infra import access_settings, kafka_settings
-from infra.access_settings import AccessSettings
+from infra import access_settings, kafka_settings, limit_settings
+from infra.limit_settings import LimitSettings
 from infra.logs import LEVELS
 from infra.variables import is_service_link, refusal_of_unknown
 from schemas.errors import ConfigurationError
@@ -36,7 +36,7 @@ class BadSetting(ConfigurationError):
     """A setting cannot be used; the text names the variable and says what it takes."""
 
 
-class Settings(AccessSettings, frozen=True, kw_only=True):
+class Settings(LimitSettings, frozen=True, kw_only=True):
     """Field ``x`` comes from the variable in `VARIABLES` (``FRESHET_X``, but ``KAFKA_X`` and ``REDIS_URL``),
     or from the file that the variable in `FILES` names. `freshet config` prints the text under a field."""
 
@@ -332,8 +332,10 @@ def _check(settings: Settings) -> None:
             "FRESHET_TOPIC_PREFIX takes at most 32 of a-z, 0-9, '.', '_' and '-', such as shop.; leave it"
             " out for none"
         )
-    if sentence := access_settings.refusal(settings) or kafka_settings.refusal(settings):
-        raise BadSetting(sentence)
+    refusals = access_settings.refusal, limit_settings.refusal, kafka_settings.refusal
+    for refusal in refusals:
+        if sentence := refusal(settings):
+            raise BadSetting(sentence)
     if not _is_redis_url(settings.redis_url):
         raise BadSetting(
             "REDIS_URL takes redis://host:port/number, rediss://, unix://, or for a cluster"

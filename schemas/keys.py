@@ -1,7 +1,7 @@
 """Every Redis key: its name, type, the one flow that owns it, who reads it, what rebuilds it.
 
 None of a fold has a TTL (law 6): a missing record means "never seen", so nothing may disappear by itself.
-Three keys of others expire: `Key.expires`.
+Four keys of others expire: `Key.expires`.
 Every key of a partition carries that partition's hash tag, which keeps its transaction in one slot of a
 Redis Cluster.
 
@@ -258,6 +258,10 @@ class Keyspace:
     def idempotency(self, partition: int, request: str) -> bytes:
         """`request`: a hash of a caller and their Idempotency-Key; `partition`: that of the hash."""
         return b"ik:{%b}:%b" % (self._shared[partition], request.encode())
+
+    def limit(self, partition: int, digest: str) -> bytes:
+        """`digest`: a hash of a policy and of whom it limits; `partition`: that of the hash."""
+        return b"lm:{%b}:%b" % (self._shared[partition], digest.encode())
 
     # -- of the installation ------------------------------------------------------------------
 
@@ -622,6 +626,15 @@ KEYS: Final = (
         ("serving",),
         "",
         "a caller's Idempotency-Key, by a hash of both -> fingerprint of the body; expires after a day",
+        expires=True,
+    ),
+    Key(
+        "lm:{*}:*",
+        "string",
+        "serving",
+        ("serving",),
+        "",
+        "when the rate of a client or subject is met again (infra.store.gcra); expires then",
         expires=True,
     ),
     Key(

@@ -21,8 +21,10 @@ from infra.version import RELEASE
 from schemas.alphabet import Millis
 from schemas.events import Scale
 from schemas.topics import EVENTS, ITEMS
+from serving.access.policies import policies
 from serving.decide import columns
 from serving.edge.identity import People
+from serving.edge.new_names import CatalogueNames
 from serving.log.audit import AuditTrail
 from serving.log.producer import LogProducer
 from serving.log.slates import Slates
@@ -36,14 +38,17 @@ from serving.state.followers import CatalogueFollower, ControlFollower, TablesFo
 from serving.state.generation import Generation
 from serving.state.idempotency import IdempotencyKeys
 from serving.state.lag import Lag
+from serving.state.leases import Leases
 from serving.state.list_cache import ListCache
 from serving.state.log_end import LogEnd
 from serving.state.loop_lag import LoopLag
+from serving.state.new_people import NewPeople
 from serving.state.people import PersonReader
 from serving.state.probe import Probe
 from serving.state.queue import ReadQueue
 from serving.state.releases import Releases
 from serving.state.shed import ShedReads
+from serving.state.spending import Spendings
 from serving.state.tallies import Tallies
 from serving.world.catalogue import ItemTable
 from serving.world.filters import Filters
@@ -86,6 +91,10 @@ class Serving:
     lag: Lag = field(init=False)
     compatibility: Compatibility = field(init=False)
     reader: PersonReader = field(init=False)
+    spendings: Spendings = field(init=False)
+    leases: Leases = field(init=False)
+    new_people: NewPeople = field(init=False)
+    catalogue_names: CatalogueNames = field(init=False)
     queue: ReadQueue = field(init=False)
     loop_lag: LoopLag = field(default_factory=LoopLag)
     lists: ListCache = field(init=False)
@@ -110,8 +119,17 @@ class Serving:
         self.absent_items = AbsentItems(self.settings, self.redis, self.log_end)
         self.lag = Lag(self.settings, self.redis, self.generation, self.metrics)
         self.compatibility = Compatibility(self.settings, self.redis, self.generation, self.metrics)
+        limits = policies(self.settings)
+        self.spendings = Spendings(self.settings, limits)
+        self.leases = Leases(self.settings, self.redis, limits)
+        self.new_people = NewPeople(self.redis, self.generation, self.leases)
+        self.catalogue_names = CatalogueNames(self.catalogue)
         self.reader = PersonReader(
-            self.redis, self.generation, self.log_end, self.compatibility.report_unreadable
+            self.redis,
+            self.generation,
+            self.log_end,
+            self.compatibility.report_unreadable,
+            self.spendings,
         )
         self.queue = ReadQueue(self.settings.shed_ms, lambda: self.reader.waiting)
         self.lists = ListCache(lambda: self.clock())
@@ -162,6 +180,8 @@ class Serving:
                 serving.releases,
                 serving.slates,
                 serving.writes,
+                serving.leases,
+                serving.new_people,
                 *further,
             ]
             await stack.enter_async_context(running(serving.components))

@@ -1,4 +1,4 @@
-"""MGETs by callbacks on one connection: what reads ask of the store, often and a few keys each.
+"""MGETs and a few more commands by callbacks on one connection: what reads ask of the store, often a little.
 
 The connection is redis-py's, which sets it up: its socket, TLS, authentication and database are those of any
 other command. Then its transport is ours: an MGET of redis-py takes some 150 µs of the event loop, these 25.
@@ -21,15 +21,19 @@ MAX_TRIES: Final = 2
 """Of an MGET whose connection is lost: one dies with a restart of Redis."""
 LookupCallback = Callable[[list[Any] | Exception], None]
 """Called once with the values in the order of the keys, or with why there are none; raises nothing."""
+AnswersCallback = Callable[[list[Any] | Exception], None]
+"""The same of several commands: with a reply of each, or with why there are none."""
 
 
 class _Asked:
-    """One MGET, until it is answered. `timer` says that it takes too long."""
+    """Commands that are sent together, until they are answered. `timer` says that they take
+    too long."""
 
-    __slots__ = ("done", "request", "timer", "tries")
+    __slots__ = ("commands", "done", "replies", "request", "timer", "tries")
 
-    def __init__(self, request: bytes, done: LookupCallback) -> None:
+    def __init__(self, request: bytes, commands: int, done: AnswersCallback) -> None:
         self.request, self.done, self.tries = request, done, 0
+        self.commands, self.replies = commands, list[Any]()
         self.timer: asyncio.TimerHandle | None = None
 
     def answer(self, reply: Any) -> None:
@@ -53,7 +57,10 @@ class _Replies(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
         while self.asked and (reply := self._reader.gets()) is not False:
-            self.asked.popleft().answer(reply)
+            first = self.asked[0]
+            first.replies.append(reply)
+            if len(first.replies) == first.commands:
+                self.asked.popleft().answer(first.replies)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._before.connection_lost(error)
@@ -74,7 +81,12 @@ class Lookups:
 
     def mget(self, names: Sequence[bytes], done: LookupCallback) -> None:
         """Asks for the values of `names`, at least one. `done` is called in a later iteration of the loop."""
-        asked = _Asked(packed(b"MGET", *names), done)
+        self.ask(packed(b"MGET", *names), 1, lambda found: done(_first(found)))
+
+    def ask(self, commands: bytes, count: int, done: AnswersCallback) -> None:
+        """Sends `count` commands together. An error that Redis replies is in its place. `done` is called in a
+        later iteration of the loop."""
+        asked = _Asked(commands, count, done)
         asked.timer = asyncio.get_running_loop().call_later(self._timeout, self._late, asked)
         self._send(asked)
 
@@ -120,6 +132,7 @@ class Lookups:
         self._replies = None
         for each in asked:
             each.tries += 1
+            each.replies.clear()
             if each.timer is None:
                 continue  # it is answered: it took too long
             if each.tries < MAX_TRIES:
@@ -131,3 +144,7 @@ class Lookups:
         asked.answer(TimeoutError("the store does not answer"))
         if self._replies is not None and asked in self._replies.asked:
             self._transport.abort()
+
+
+def _first(found: list[Any] | Exception) -> list[Any] | Exception:
+    return found if isinstance(found, Exception) else found[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from itertools import count
 from typing import Any, Final
@@ -16,9 +16,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra import logs
+from schemas.access.limits import Budget, Exceeded, Policy
 from schemas.reject import Rejected
 
 log = logs.paced("freshet.serving.requests")
+RawHeaders = list[tuple[bytes, bytes]]
 ENCODE: Final = msgspec.json.Encoder().encode
 _REQUEST_ID: Final = re.compile(r"[\w.\-]{1,64}", re.ASCII)
 
@@ -109,6 +111,8 @@ def as_problem(error: Exception) -> Problem:
     """The problem of any exception; an unexpected exception is logged and becomes a 500."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, Exceeded):
+        return too_many(error)
     if isinstance(error, Rejected):
         return Problem(422, "invalid", error.takes, [(error.field, error.code)])
     if isinstance(error, HTTPException):
@@ -151,3 +155,41 @@ def _place(error: Exception) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "unknown"
+
+
+def limit_fields(budget: Budget | None) -> RawHeaders:
+    """Of an answer: what remains, as the fields RateLimit and RateLimit-Policy
+    (draft-ietf-httpapi-ratelimit-headers-10); none where nothing limits it."""
+    if budget is None:
+        return []
+    remaining = b'"%b";r=%d;t=%d' % (budget.policy.name.encode(), budget.remaining, budget.reset)
+    return [_policy(budget.policy), (b"ratelimit", remaining)]
+
+
+@lru_cache(maxsize=64)
+def _policy(policy: Policy) -> tuple[bytes, bytes]:
+    text = f'"{policy.name}";q={policy.burst};w={policy.window}'
+    return b"ratelimit-policy", text.encode()
+
+
+def too_many(error: Exceeded) -> Problem:
+    """The 429 (RFC 6585, 4), with Retry-After where a later request may pass."""
+    policy, headers = error.policy, dict[str, str]()
+    named = f"{policy.rate:g} a second, {policy.burst} at once"
+    for name, value in limit_fields(Budget(policy, 0)):
+        headers[name.decode()] = value.decode()
+    if error.after is None:
+        return Problem(
+            429,
+            "too_many_at_once",
+            f"This request alone is more than the limit {policy.name} allows at once ({policy.burst}): send"
+            " it in parts.",
+            headers=headers,
+        )
+    headers["Retry-After"] = str(error.after)
+    return Problem(
+        429,
+        "too_many_requests",
+        f"The limit {policy.name} allows {named}: retry after {error.after} s.",
+        headers=headers,
+    )

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
+from schemas.access.limits import Exceeded
 from schemas.access.scopes import SCOPES
 from serving.access.caller import Caller
 from serving.access.oauth import UnknownKey
@@ -90,6 +91,10 @@ class Guarded(APIRoute):
         except Exception as error:  # a route never ends without an answer
             response = problem_response(self.problem(error), request_id(request))
             count_problem(request, response.status_code)
+            if isinstance(error, Exceeded):
+                request.app.state.serving.metrics.add(
+                    "freshet_limited_total", policy=error.policy.name
+                )
         count_request(request, self.path_format, response.status_code)
         response.headers["X-Request-Id"] = request_id(request)
         origins: Origins = request.app.state.origins

@@ -36,9 +36,14 @@ _MEANING: Final = {
     503: "Nothing durable took it, or too much is read; retry with the same ids after `Retry-After`",
 }
 _RETRY: Final = {"Retry-After": "Seconds"}
+_LIMITED: Final = {
+    "Retry-After": "Seconds; none where the request alone is more than the limit",
+    "RateLimit": "What remains (draft-ietf-httpapi-ratelimit-headers-10)",
+    "RateLimit-Policy": "The limit",
+}
 _HEADERS: Final = {
     401: {"WWW-Authenticate": "A challenge of RFC 6750, with `resource_metadata` (RFC 9728)"},
-    429: _RETRY,
+    429: _LIMITED,
     503: _RETRY,
 }
 

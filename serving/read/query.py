@@ -15,6 +15,7 @@ from schemas.state.tables import WINDOWS
 from serving.decide.results import Explain
 from serving.http.parameters import pairs
 from serving.read import cursor
+from serving.state.spending import Spending
 
 MAX_COUNT: Final = 100
 MAX_WAIT_MS: Final = 5000
@@ -65,6 +66,8 @@ class Query(msgspec.Struct, kw_only=True):
     """The request's trace context, for the records that the answer logs."""
     shown: bool = True
     """False for a HEAD: nobody sees its answer, so its slate is not logged."""
+    spending: Spending | None = None
+    """What it takes of the caller's limits; None: nothing, or another row of the page has it."""
 
 
 def _person(text: str, field: str) -> str:

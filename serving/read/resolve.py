@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeVar
 
+from schemas.access.limits import Exceeded
 from schemas.access.scopes import REC_READ
 from schemas.alphabet import Pseudonym
 from schemas.control import BUILT_IN, Filter, Recipe
@@ -109,18 +110,24 @@ def check_own(context: Serving, caller: Caller, query: Query) -> None:
 
 
 async def read_person(context: Serving, query: Query, identity: Identity) -> PersonRead:
-    """The person as the store has them; an empty one where the store is away."""
+    """The person as the store has them; an empty one where the store is away. Errors: `Exceeded`."""
     try:
         if query.after is None:
-            return PersonRead(await context.reader.read(identity.pseudonym, identity.partition))
+            return PersonRead(
+                await context.reader.read(identity.pseudonym, identity.partition, query.spending)
+            )
         return PersonRead(
-            *await context.reader.read_after(identity.pseudonym, query.after, query.max_wait_ms)
+            *await context.reader.read_after(
+                identity.pseudonym, query.after, query.max_wait_ms, query.spending
+            )
         )
     except StoreDown:
         return PersonRead(EMPTY_PERSON, 0, query.after is not None, True)
 
 
-def person_found(context: Serving, identity: Identity, found: Blobs | StoreDown) -> PersonRead:
+def person_found(
+    context: Serving, identity: Identity, found: Blobs | StoreDown | Exceeded
+) -> PersonRead:
     """As `read_person` of a query without `after`, of what `PersonReader.submit` found."""
     try:
         return PersonRead(context.reader.decoded(identity.pseudonym, identity.partition, found))
@@ -130,7 +137,8 @@ def person_found(context: Serving, identity: Identity, found: Blobs | StoreDown)
 
 async def _read_people(context: Serving, queries: list[tuple[Query, Identity]]) -> list[PersonRead]:
     keys = [(identity, query.after, query.max_wait_ms) for query, identity in queries]
-    distinct = dict(zip(keys, queries, strict=True))
+    # the first of those that are alike: the first row has what the page takes of limits
+    distinct = dict(zip(reversed(keys), reversed(queries), strict=True))
     found = await asyncio.gather(
         *(read_person(context, query, identity) for query, identity in distinct.values())
     )

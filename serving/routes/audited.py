@@ -19,6 +19,7 @@ from serving.context import Serving, state
 from serving.http.errors import Problem, request_id
 from serving.http.guard import caller
 from serving.log.durability import not_durable
+from serving.routes.charges import take_act
 
 REQUEST_REASON: Final = (
     "X-Request-Reason",
@@ -52,9 +53,11 @@ async def administering(request: Request, *targets: str, reason: str = "") -> As
     """Records an act of administration before and after it. `targets`: ``kind:id`` each, of people the
     pseudonym. `reason`: "" takes that of the header.
 
-    Errors: `Problem` 503 where nothing keeps the first record: the act does not begin.
+    Errors: `Problem` 503 where nothing keeps the first record, or the store is away, and `Exceeded`: the act
+    does not begin.
     """
     serving = state(request)
+    await take_act(serving.leases, caller(request))
     requested = _audited(request, "requested", "administration", targets, reason)
     try:
         await serving.audit.keep(requested)

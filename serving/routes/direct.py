@@ -12,6 +12,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from infra.kafka.produce.outcome import AppendOutcome
+from schemas.access.limits import Budget, Exceeded
 from schemas.headers import TRACEPARENT, traced, valid_traceparent
 from schemas.topics import EVENTS
 from serving.access.access import Access
@@ -20,10 +21,11 @@ from serving.context import Serving
 from serving.edge.events import Ingested, RequestContext, ingest
 from serving.edge.source import source
 from serving.http.direct import Respond
-from serving.http.errors import ENCODE, as_problem, identified, problem_response
+from serving.http.errors import ENCODE, as_problem, identified, limit_fields, problem_response
 from serving.http.head import Head, admits
 from serving.http.media import is_ndjson, is_usual
 from serving.log.durability import not_durable
+from serving.routes import charges
 from serving.routes.accepted import Receipt
 from serving.routes.events import PATH, SCOPE, accepted
 
@@ -74,10 +76,19 @@ class EventsResponder:
             return False
         if ingested.rejected or ingested.ignored or ingested.duplicates:
             return False
+        wanted = charges.events(caller, len(ingested.records))
+        try:
+            serving.new_people.check(caller.client, ingested.records)
+            budget = serving.leases.take(*wanted)
+        except Exceeded:  # the route says so
+            return False
         trace = headers.get(_TRACEPARENT)
         record_headers = traced(_UNTRACED, valid_traceparent([trace])) if trace else _UNTRACED
-        done = partial(self._respond, head, ingested, len(body), started, respond)
-        return serving.writes.submit(EVENTS.name, ingested.records, record_headers, done)
+        done = partial(self._respond, head, ingested, len(body), started, budget, respond)
+        if serving.writes.submit(EVENTS.name, ingested.records, record_headers, done):
+            return True
+        serving.leases.give_back(*wanted)  # the route takes it
+        return False
 
     def _respond(
         self,
@@ -85,6 +96,7 @@ class EventsResponder:
         ingested: Ingested,
         received: int,
         started: float,
+        budget: Budget | None,
         respond: Respond,
         outcome: AppendOutcome,
     ) -> None:
@@ -106,4 +118,8 @@ class EventsResponder:
         metrics.count_request(PATH, 202, received)
         length = b"%d" % len(content)
         request_id = (b"x-request-id", identifier.encode())
-        respond(202, ((b"content-length", length), _JSON, request_id), content)
+        respond(
+            202,
+            ((b"content-length", length), _JSON, *limit_fields(budget), request_id),
+            content,
+        )

@@ -15,6 +15,7 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from schemas.access.limits import Exceeded
 from schemas.access.scopes import REC_READ
 from schemas.headers import TRACEPARENT, valid_traceparent
 from schemas.identity import check_id
@@ -25,7 +26,7 @@ from serving.context import Serving
 from serving.decide.person import Blobs, StoreDown
 from serving.edge.identity import Identity
 from serving.http.direct import Respond, Responder
-from serving.http.errors import ENCODE, identified, problem_response
+from serving.http.errors import ENCODE, identified, limit_fields, problem_response
 from serving.http.guard import Guarded
 from serving.http.head import Head, admits
 from serving.read import lists, overload, query, recommend
@@ -35,6 +36,8 @@ from serving.read.reply import Reply
 from serving.read.resolve import check_own, identify, person_found
 from serving.read.watch import Stopwatch
 from serving.routes import replies
+from serving.routes.charges import take_list
+from serving.state.spending import Spending
 
 SCOPE: Final = REC_READ
 SIMILAR: Final = re.compile(rb"/v1/items/([A-Za-z0-9_.~-]+)/similar")
@@ -46,7 +49,7 @@ _TRACEPARENT: Final = TRACEPARENT.encode()
 Result = Reply | Answer | Exception
 """What a read came to: a reply, the answer to one that was shed, or why there is none."""
 Done = Callable[[Result], None]
-Found = Blobs | StoreDown
+Found = Blobs | StoreDown | Exceeded
 
 
 class ReadsResponder:
@@ -93,13 +96,21 @@ class ReadsResponder:
         trace = head.headers.get(_TRACEPARENT)
         if trace:
             parsed.traceparent = valid_traceparent([trace])
-        return self.begin(path, parsed, partial(self._respond, head, respond))
+        try:
+            parsed.spending = self.spend(caller)
+        except Exceeded:  # the route says so
+            return False
+        return self.begin(path, parsed, partial(self._respond, head, parsed, respond))
+
+    def spend(self, caller: Caller) -> Spending | None:
+        """What the read takes of the caller's limits, or has taken. Errors: `Exceeded`."""
+        return take_list(self.serving.leases, caller)
 
     @abstractmethod
     def begin(self, path: bytes, parsed: Query, done: Done) -> bool:
         """Whether it calls `done`, once, now or later. If not, nothing was done."""
 
-    def _respond(self, head: Head, respond: Respond, result: Result) -> None:
+    def _respond(self, head: Head, parsed: Query, respond: Respond, result: Result) -> None:
         """Answers as `Guarded.answer` does, and counts as it and the route do."""
         metrics = self.serving.metrics
         identifier = identified(head.headers.get(b"x-request-id", b"").decode("latin-1"))
@@ -107,6 +118,8 @@ class ReadsResponder:
             if isinstance(result, Reply):
                 replies.count(self.serving, self.name, [result])
                 headers, content = replies.headers([result]), ENCODE(result.answer)
+                if parsed.spending is not None:
+                    headers += limit_fields(parsed.spending.budget)
             elif isinstance(result, Answer):
                 headers, content = [replies.PRIVATE], ENCODE(result)
             else:
@@ -114,6 +127,8 @@ class ReadsResponder:
         except Exception as error:  # a request never ends without an answer
             response = problem_response(self._route.problem(error), identifier)
             metrics.add("freshet_problems_total", status=str(response.status_code))
+            if isinstance(error, Exceeded):
+                metrics.add("freshet_limited_total", policy=error.policy.name)
             metrics.count_request(self._named, response.status_code)
             respond(response.status_code, response.raw_headers, bytes(response.body))
             return
@@ -126,6 +141,9 @@ class RecommendationsResponder(ReadsResponder):
     path, name = "/v1/recommendations", "recommendations"
     parse = staticmethod(query.recommendations)
 
+    def spend(self, caller: Caller) -> Spending | None:
+        return self.serving.spendings.of_read(caller)
+
     def begin(self, path: bytes, parsed: Query, done: Done) -> bool:
         serving = self.serving
         if serving.queue.overloaded:
@@ -137,7 +155,7 @@ class RecommendationsResponder(ReadsResponder):
         except Exception:  # the route says what is wrong
             return False
         found = partial(self._found, parsed, identity, watch, done)
-        serving.reader.submit(identity.pseudonym, identity.partition, found)
+        serving.reader.submit(identity.pseudonym, identity.partition, found, parsed.spending)
         return True
 
     def _found(

@@ -21,11 +21,12 @@ from serving.edge import events
 from serving.edge.events import Ingested, RequestContext
 from serving.edge.source import source
 from serving.http.body import IDEMPOTENCY_KEY, idempotency_key, is_ndjson
-from serving.http.errors import json_response
+from serving.http.errors import Problem, json_response, limit_fields
 from serving.http.guard import caller, check_scope, guarded_router, needs
 from serving.http.head import Head
 from serving.http.openapi import answers, body, merged, parameters
 from serving.http.parameters import check_query
+from serving.routes import charges
 from serving.routes.accepted import (
     Accepted,
     Receipt,
@@ -90,7 +91,16 @@ async def post_events(request: Request) -> Response:
     serving = state(request)
     content = await payload(request, "mode", lines=True)
     context = _context(request, serving)
-    ingested = events.ingest(content, context, serving.people, serving.catalogue.lookup)
+    try:
+        ingested = events.ingest(content, context, serving.people, serving.catalogue.lookup)
+    except (Problem, Rejected) as error:  # to find out what is wrong is work, too
+        if getattr(error, "status", 0) == 403:
+            raise
+        serving.leases.take(*charges.events(caller(request), 1, imported=context.imported))
+        raise
+    serving.new_people.check(caller(request).client, ingested.records)
+    count = max(1, len(ingested.records))
+    budget = serving.leases.take(*charges.events(caller(request), count, imported=context.imported))
     count_rejected(serving, ingested.rejected)
     if not ingested.records:
         raise all_rejected(ingested.rejected, None if ingested.single else "events")
@@ -99,7 +109,9 @@ async def post_events(request: Request) -> Response:
             caller(request).name, context.idempotency_key, ingested.fingerprint
         )
     receipt = await append(request, EVENTS, ingested.records)
-    return json_response(accepted(serving, ingested, receipt, started), 202)
+    response = json_response(accepted(serving, ingested, receipt, started), 202)
+    response.raw_headers += limit_fields(budget)
+    return response
 
 
 def accepted(serving: Serving, ingested: Ingested, receipt: Receipt, started: float) -> Accepted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -12,11 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from schemas import items
+from schemas.access.limits import Budget
 from schemas.access.scopes import ITEMS_WRITE, REC_READ
 from schemas.api.patterns import ADDRESSABLE, ITEM_ID
 from schemas.events import Scalar
 from schemas.identity import partition_of
 from schemas.items import ItemIn
+from schemas.record import Record
 from schemas.reject import Rejected
 from schemas.times import MomentText
 from schemas.topics import ITEMS
@@ -24,8 +27,8 @@ from serving.context import Serving, state
 from serving.edge import items as ingest_items
 from serving.edge.items import IngestedItem, ItemPatch
 from serving.http.body import is_ndjson, path_id
-from serving.http.errors import Problem, json_response
-from serving.http.guard import guarded_router, needs
+from serving.http.errors import Problem, json_response, limit_fields
+from serving.http.guard import caller, guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
 from serving.http.parameters import check_query
 from serving.read import query
@@ -38,6 +41,7 @@ from serving.routes.accepted import (
     payload,
     write_each,
 )
+from serving.routes.charges import take_items, take_list
 from serving.state.people import STORE_TIMEOUT_SECONDS
 
 router: Final = guarded_router()
@@ -94,13 +98,18 @@ _CREATE: Final = (
 async def post_items(request: Request) -> Response:
     serving = state(request)
     content = await payload(request, lines=True)
-    ingested = ingest_items.put_many(
-        content, serving.clock(), serving.settings.partitions, ndjson=is_ndjson(request)
-    )
+    try:
+        ingested = ingest_items.put_many(
+            content, serving.clock(), serving.settings.partitions, ndjson=is_ndjson(request)
+        )
+    except (Problem, Rejected):  # to find out what is wrong is work, too
+        _take(request, [])
+        raise
+    budget = _take(request, ingested.records)
     name = None if ingested.single else "items"
     answer = await append_valid(request, ITEMS, ingested.records, ingested.rejected, name)
     answer.dropped = ingested.dropped[:MAX_DROPPED_LISTED] or UNSET
-    return json_response(answer, 202)
+    return _limited(json_response(answer, 202), budget)
 
 
 @router.put(
@@ -160,9 +169,20 @@ async def _is_absent(serving: Serving, item_id: str) -> bool:
 
 
 async def _append(request: Request, made: IngestedItem) -> Response:
+    budget = _take(request, [made.record])
     written = await write_each(request, ITEMS, made.record)
     written.dropped = made.dropped or UNSET
-    return json_response(written, 202)
+    return _limited(json_response(written, 202), budget)
+
+
+def _take(request: Request, records: Sequence[Record]) -> Budget | None:
+    serving = state(request)
+    return take_items(serving.leases, serving.catalogue_names, caller(request), records)
+
+
+def _limited(response: Response, budget: Budget | None) -> Response:
+    response.raw_headers += limit_fields(budget)
+    return response
 
 
 @router.delete(
@@ -176,7 +196,8 @@ async def delete_item(request: Request) -> Response:
     check_query(request)
     item_id, serving = path_id(request, "item_id"), state(request)
     record = ingest_items.delete(item_id, serving.clock(), serving.settings.partitions)
-    return await append_each(request, ITEMS, record)
+    budget = _take(request, [record])
+    return _limited(await append_each(request, ITEMS, record), budget)
 
 
 @router.get(
@@ -188,6 +209,7 @@ async def delete_item(request: Request) -> Response:
 async def item(request: Request) -> Response:
     serving, item_id = state(request), path_id(request, "item_id")
     query.no_parameters(request.scope["query_string"])
+    spent = take_list(serving.leases, caller(request))
     partition = partition_of(item_id.encode(), serving.settings.partitions)
     try:
         async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
@@ -201,4 +223,5 @@ async def item(request: Request) -> Response:
     if value is None:
         raise Problem(404, "unknown_item", "There is no such item.")
     document = items.document(items.decode_item(value))
-    return json_response({**document, "indexed": bool(serving.catalogue.find(item_id))})
+    response = json_response({**document, "indexed": bool(serving.catalogue.find(item_id))})
+    return _limited(response, spent.budget)

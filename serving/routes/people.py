@@ -26,6 +26,7 @@ from serving.http.body import IDEMPOTENCY_KEY
 from serving.http.errors import Problem, json_response
 from serving.http.guard import caller, guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
+from serving.routes import charges
 from serving.routes.accepted import (
     Durable,
     Written,
@@ -74,6 +75,7 @@ _LINK_ANSWERS: Final = {
 async def put_preferences(request: Request) -> Response:
     user_id, content, serving = await path_and_body(request, "user_id")
     _check_own(request, serving, user_id)
+    serving.leases.take(*charges.events(caller(request), 1))
     record = people.preferences(
         content, user_id, event_id(request, serving), serving.clock(), serving.people
     )
@@ -101,6 +103,7 @@ async def post_link(request: Request) -> Response:
     anonymous = people.anonymous_id(content)
     if not caller(request).may_for_anybody(EVENTS_WRITE):
         _check_proof(request, serving, content, anonymous)
+    serving.leases.take(*charges.events(caller(request), 1))
     if await _is_a_user(serving, anonymous):
         answer = LinkAnswer(position=None, positions=[])
         return _decided(answer, people.IS_A_USER)
@@ -128,6 +131,7 @@ async def post_unlink(request: Request) -> Response:
     user_id, content, serving = await path_and_body(request, "user_id")
     _check_own(request, serving, user_id)
     anonymous, name = people.anonymous_id(content), event_id(request, serving)
+    serving.leases.take(*charges.events(caller(request), 1))
     record = people.unlink(anonymous, user_id, name, serving.clock(), serving.people)
     written = await write_each(request, EVENTS, record)
     is_shown_all = caller(request).may_for_anybody(EVENTS_WRITE)

@@ -14,7 +14,7 @@ from schemas.api.patterns import ID, ITEM_ID, PERSON_ID, PRINTABLE, bytes_of
 from schemas.times import TimeText
 from serving.context import Serving, state
 from serving.http.body import path_id, read_body, traceparent
-from serving.http.errors import ENCODE
+from serving.http.errors import ENCODE, limit_fields
 from serving.http.guard import caller, check_scope, guarded_router, needs
 from serving.http.openapi import answers, body, merged, parameters
 from serving.http.registry import schema_of
@@ -24,6 +24,7 @@ from serving.read.reply import Reply
 from serving.read.resolve import check_own, for_row
 from serving.routes import replies
 from serving.routes.audited import REQUEST_REASON, note_read
+from serving.routes.charges import take_list
 
 router: Final = guarded_router()
 
@@ -81,11 +82,12 @@ def _documented(*names: str) -> dict[str, Any]:
 @needs(REC_READ)
 async def recommendations(request: Request) -> Response:
     serving, parsed = _parsed(request, query.recommendations)
+    parsed.spending = serving.spendings.of_read(caller(request))
     if serving.queue.overloaded:
         return respond_shed(overload.shed(serving, parsed))
     reply = await recommend.recommend(serving, parsed)
     _note_explained(request, [parsed], [reply])
-    return _respond(serving, "recommendations", reply)
+    return _respond(serving, "recommendations", reply, parsed)
 
 
 @router.post(
@@ -118,17 +120,19 @@ async def recommend_rows(request: Request) -> Response:
     for n, row in enumerate(page_request.rows):
         for_row(page_request, n, _check_scopes, request, row)
         row.traceparent = trace
+    first = page_request.rows[0]
+    first.spending = serving.spendings.of_read(caller(request), len(page_request.rows))
     if serving.queue.overloaded:
         shed = overload.shed_page(serving, page_request)
         return respond_shed(shed[0] if page_request.single else PageOut(shed))
     if page_request.single:
         reply = await recommend.recommend(serving, page_request.rows[0])
         _note_explained(request, page_request.rows, [reply])
-        return _respond(serving, "recommendations", reply)
+        return _respond(serving, "recommendations", reply, first)
     made = await recommend.page(serving, page_request)
     _note_explained(request, page_request.rows, made)
     page = PageOut([reply.answer for reply in made])
-    return _respond_all(serving, "recommendations", made, page)
+    return _respond_all(serving, "recommendations", made, page, first)
 
 
 @router.get(
@@ -140,9 +144,10 @@ async def recommend_rows(request: Request) -> Response:
 @needs(REC_READ)
 async def popular(request: Request) -> Response:
     serving, parsed = _parsed(request, query.popular)
+    parsed.spending = take_list(serving.leases, caller(request))
     reply = await serving.queue.run(partial(lists.popular, serving, parsed))
     _note_explained(request, [parsed], [reply])
-    return _respond(serving, "popular", reply)
+    return _respond(serving, "popular", reply, parsed)
 
 
 @router.get(
@@ -155,11 +160,12 @@ async def popular(request: Request) -> Response:
 async def similar(request: Request) -> Response:
     item_id = path_id(request, "item_id")
     serving, parsed = _parsed(request, query.similar)
+    parsed.spending = take_list(serving.leases, caller(request))
     if serving.queue.overloaded:
         return respond_shed(overload.shed_similar(serving, parsed))
     reply = await serving.queue.run(partial(lists.similar, serving, item_id, parsed))
     _note_explained(request, [parsed], [reply])
-    return _respond(serving, "similar", reply)
+    return _respond(serving, "similar", reply, parsed)
 
 
 def _parsed(request: Request, parse: Callable[[bytes], query.Query]) -> tuple[Serving, query.Query]:
@@ -190,16 +196,22 @@ def respond_shed(content: Answer | PageOut) -> Response:
     return _response(content, [replies.PRIVATE])
 
 
-def _respond(serving: Serving, route: str, reply: Reply) -> Response:
-    return _respond_all(serving, route, [reply], reply.answer)
+def _respond(serving: Serving, route: str, reply: Reply, parsed: query.Query) -> Response:
+    return _respond_all(serving, route, [reply], reply.answer, parsed)
 
 
 def _respond_all(
-    serving: Serving, route: str, made: list[Reply], content: Answer | PageOut
+    serving: Serving,
+    route: str,
+    made: list[Reply],
+    content: Answer | PageOut,
+    first: query.Query,
 ) -> Response:
-    """The response to replies whose slates are logged already."""
+    """The response to replies whose slates are logged already. `first`: the query that took of the limits."""
     replies.count(serving, route, made)
-    return _response(content, replies.headers(made))
+    spent = first.spending
+    more = limit_fields(spent.budget) if spent is not None else []
+    return _response(content, [*replies.headers(made), *more])
 
 
 def _response(content: Answer | PageOut, headers: replies.RawHeaders) -> Response:

@@ -32,6 +32,7 @@ INTERNAL = {
     "infra.kafka.connection.BrokenConnection": "ends the connection to a broker, as one that is away",
     "models.release.onnx_trees._Foreign": "its model is one that ONNX Runtime has to run",
     "models.kernels.build.NotBuilt": "the installation goes on without a kernel, and says why",
+    "schemas.access.limits.Exceeded": "answered to the client as 429",
     "serving.access.access.NoToken": "answered to the client as 401",
     "serving.access.keys.KeysUnavailable": "answered to the client as 503",
     "serving.access.oauth.BadToken": "answered to the client as 401",

@@ -18,7 +18,10 @@ from schemas.keys import KEYS, PLAIN, Keyspace, Parsed, tag
 from tests.unit.test_house import PACKAGES, ROOT, check_golden
 
 WHO = "ab" * 16
-GIVEN = {"partition": 3, "person": WHO, "flow": "people", "bucket": 7, "request": 16 * "0f"}
+GIVEN = {
+    **{"partition": 3, "person": WHO, "flow": "people", "bucket": 7},
+    **{"request": 16 * "0f", "digest": 16 * "0e"},
+}
 PATTERNS = {"installation_pattern", "rows_pattern", "partition_pattern"}
 KEYSPACES = (Keyspace(), Keyspace("", 2), Keyspace("shop"), Keyspace("shop", 2))
 OTHERS = (Keyspace(), Keyspace("shop"), Keyspace("sho"), Keyspace("shop-2"), Keyspace("3"))
@@ -32,7 +35,7 @@ WITHOUT_GENERATIONS = {
         "control_state",
         "control_changes",
     ),
-    *("live", "generations", "rebuilding", "followed", "idempotency", "shed"),
+    *("live", "generations", "rebuilding", "followed", "idempotency", "limit", "shed"),
 }
 
 # What a key may not be made of, or cut at, beyond schemas/keys.py. Two heads of records, which are no keys.
