@@ -9,7 +9,7 @@ PYTEST = $(BIN)/python -m pytest -q --dist loadfile --no-loadscope-reorder -n
 export OPENBLAS_NUM_THREADS := 1
 # hundreds of processes are started: each would compile what it imports, and pytest each file of tests
 unexport PYTHONDONTWRITEBYTECODE
-# 1: demo and chaos at their whole size, not a third of it, the bench, and laws on 200 examples, not 60
+# 1: demo and chaos at their whole size, not a third of it, the bench, and laws on 200 examples, not 40
 ALL ?=
 export ALL
 

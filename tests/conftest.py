@@ -25,9 +25,10 @@ from infra.signals import die_with_parent
 from infra.store import redis_client
 from schemas.topics import TOPICS
 from tests.support import cluster, order
+from tests.support.whole import whole_only
 
 # no deadline: it would hold on a quiet machine only
-hypothesis.settings.register_profile("ci", max_examples=60, deadline=None)
+hypothesis.settings.register_profile("ci", max_examples=40, deadline=None)
 hypothesis.settings.register_profile("all", max_examples=200, deadline=None)
 # of a second run of laws, in another process: with another build, or beside a recipe
 hypothesis.settings.register_profile("few", max_examples=15, deadline=None)
@@ -53,10 +54,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test marked `on_cluster` that asks for Redis is in the slow suite once more, on a cluster."""
+    """A test marked `on_cluster` that asks for Redis is in the slow suite once more, on a cluster; with
+    `whole` by ALL=1 alone."""
     marked = metafunc.definition.get_closest_marker("on_cluster")
     if marked and "redis_kind" in metafunc.fixturenames:
-        kinds = ["single", pytest.param("cluster", marks=pytest.mark.check)]
+        marks = [pytest.mark.check, *([whole_only] if marked.kwargs.get("whole") else ())]
+        kinds = ["single", pytest.param("cluster", marks=marks)]
         metafunc.parametrize("redis_kind", kinds, indirect=True, scope="session")
 
 

@@ -8,7 +8,6 @@ sockets behind, which later tests would have to live with.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +17,9 @@ import pytest
 from infra.signals import die_with_parent
 from tests.chaos.run import Options
 from tests.chaos.schedule import KINDS, SHARE, SHORT_SLOT_SECONDS, SLOT_SECONDS, schedule
+from tests.support.whole import WHOLE
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(420)]
-WHOLE = bool(os.environ.get("ALL"))
 SEEDS, SLOT = (range(SHARE), SLOT_SECONDS) if WHOLE else (range(1), SHORT_SLOT_SECONDS)
 # slow enough for two cores that other tests were on a moment ago: `make chaos` asks for more
 RATE = 500

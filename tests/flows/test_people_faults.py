@@ -33,12 +33,13 @@ from tests.flows.faults import (
     wrong,
 )
 from tests.flows.slates import with_slates
+from tests.support.whole import whole_only
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(240)]
 EVENTS_SENT, RATE = 12_000, 3_000
 
 
-@pytest.fixture(params=["embedded", "apache"])
+@pytest.fixture(params=["embedded", pytest.param("apache", marks=whole_only)])
 def settings_on(
     request: pytest.FixtureRequest, redis_url: str, tmp_path: Path
 ) -> Iterator[Settings]:

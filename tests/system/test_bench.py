@@ -12,11 +12,12 @@ import pytest
 from infra.apps.bench.freshness import EVENT_LOADS
 from infra.apps.bench.writes import report
 from infra.local.plan import FRESHET, own_modules
+from tests.support.whole import whole_only
 
 pytestmark = [
     pytest.mark.check,
     pytest.mark.timeout(420),
-    pytest.mark.skipif(not os.environ.get("ALL"), reason="make check ALL=1 runs it: two minutes"),
+    whole_only,
 ]
 PERCENTILES = {"p50", "p99"}
 

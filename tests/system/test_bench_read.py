@@ -9,10 +9,12 @@ import pytest
 from infra.apps.bench.load import Generator, build
 from infra.apps.bench.read import measure
 from models.kernels.loading import kernel, missing
+from tests.support.whole import whole_only
 from tests.unit.infra.test_bench_read import KEYS, OF_THE_FIRST
 
 pytestmark = [
     pytest.mark.check,
+    whole_only,
     pytest.mark.timeout(300),
     pytest.mark.skipif(kernel is None, reason=missing),
 ]

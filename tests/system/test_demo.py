@@ -27,9 +27,10 @@ from infra.terminal.text import console
 from infra.version import RELEASE
 from schemas.events import Action
 from tests.support.demo_data import movielens_folder
+from tests.support.whole import WHOLE
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]
-SIZE = 3 if os.environ.get("ALL") else 1
+SIZE = 3 if WHOLE else 1
 LIMIT = 1_500 * SIZE
 SAMPLE = 80 * SIZE
 PEOPLE = 20 * SIZE

@@ -19,7 +19,7 @@ from schemas.keys import Keyspace
 from tests.flows.faults import behind_published, produce, traffic
 from tests.system.test_cli import freshet, read_json
 
-pytestmark = [pytest.mark.on_cluster, pytest.mark.check, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.on_cluster(whole=True), pytest.mark.check, pytest.mark.timeout(180)]
 
 SHOP = Keyspace("shop")
 OTHERS = (Keyspace(), Keyspace("", 1), Keyspace("books"), Keyspace("books", 1))

@@ -12,7 +12,7 @@ from infra.local.system import running
 from tests.support.schema_runs import faults
 
 pytestmark = [pytest.mark.check, pytest.mark.timeout(300)]
-EXAMPLES = 3
+EXAMPLES = 2
 
 
 def test_the_api_is_as_its_schema_says(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from infra.settings import Settings
 from schemas.topics import EVENTS
 from tests.support import broken
 from tests.support.scripted_broker import METADATA, PRODUCE, Exchange, ScriptedBroker, Step
+from tests.support.whole import WHOLE
 from tests.support.writers import ended, writing
 
 PARTITIONS: Final = 3
@@ -93,7 +94,7 @@ class Chance:
 
 
 @pytest.mark.check
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(2 if WHOLE else 1))
 def test_what_is_acknowledged_is_in_the_log_whatever_befalls_the_brokers(
     seed: int, tmp_path: Path
 ) -> None:

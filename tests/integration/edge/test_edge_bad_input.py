@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support.http import Answer, Server, ask, end_offset
+from tests.support.whole import whole_only
 
 MB = 1 << 20
 SECRET = "sw0rdfish"
@@ -262,7 +263,9 @@ def flood(edge: Server, requests: int) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("requests", [1000, pytest.param(10_000, marks=pytest.mark.check)])
+@pytest.mark.parametrize(
+    "requests", [1000, pytest.param(10_000, marks=[pytest.mark.check, whole_only])]
+)
 def test_bad_input_does_not_grow_memory(edge: Server, requests: int) -> None:
     for _ in range(20):
         edge.ask("POST", "/v1/events", EVENT)

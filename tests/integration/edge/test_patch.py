@@ -23,6 +23,7 @@ from infra.settings import signing_key
 from infra.store import redis_client
 from serving.read.query import MAX_WAIT_MS
 from tests.support.http import Answer, Server, ask, serving
+from tests.support.whole import whole_only
 
 ITEMS = 60
 CALLERS = 20
@@ -237,7 +238,9 @@ def test_null_blanks_lists_and_dates_as_shops_have_them(system: System) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("times", [200, pytest.param(10_000, marks=pytest.mark.check)])
+@pytest.mark.parametrize(
+    "times", [200, pytest.param(10_000, marks=[pytest.mark.check, whole_only])]
+)
 def test_what_one_process_acknowledged_the_other_reads(
     system: System, second: Server, times: int
 ) -> None:

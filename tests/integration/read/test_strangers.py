@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import xxhash
 
 from infra.apps.inspect.held import pseudonym_of
 from infra.local import services
 from models.aggregates.arms import arm_key
+from models.outcomes import open_slates, strangers
+from schemas.identity import partition_of
 from schemas.keys import STRANGERS
 from tests.flows.faults import wrong
 from tests.integration.read import test_links
@@ -20,10 +23,24 @@ site = test_links.site
 
 
 def read(site: Site, who: str, count: int) -> dict[str, Any]:
-    """A read of an anonymous id, which is folded when this returns."""
+    """A read of an anonymous id who is a stranger; it is folded when this returns."""
     body: dict[str, Any] = site.shop.read(f"anonymous_id={who}&count={count}&explain=full")
-    services.wait_until(lambda: not lagging(site), 20, "the flows do not catch up")
+    slate = xxhash.xxh3_64_intdigest(body["slate_id"].encode())
+    # its record is sent a moment after the answer, with others
+    services.wait_until(lambda: slate in open_slates_of(site, who), 20, "it is not folded")
     return body
+
+
+def open_slates_of(site: Site, who: str) -> set[int]:
+    """What the ring of strangers has of an anonymous id."""
+    settings = site.shop.server.settings
+    name = pseudonym_of(settings, who, anonymous=True)
+    partition = partition_of(name.encode(), settings.partitions)
+    bucket = site.shop.redis.get(
+        settings.keyspace.strangers_bucket(partition, strangers.bucket_of(name))
+    )
+    stored = strangers.find(bucket, name) if bucket else None
+    return {slate.id for slate in open_slates.decode(stored).slates}
 
 
 def kinds(site: Site, who: str) -> set[bytes]:

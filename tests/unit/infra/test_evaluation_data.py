@@ -21,6 +21,7 @@ from schemas.identity import partition_of
 from schemas.items import Item, PutItem
 from schemas.topics import ITEMS
 from tests.support.lakes import DAY, POISON, action, batch, person, put
+from tests.support.whole import whole_only
 
 RATINGS = "userId,movieId,rating,timestamp\n" + "".join(
     f"{n % 7},{n % 5},{1 + n % 5},{1_700_000_000 + n // 2}\n" for n in range(40)
@@ -126,6 +127,7 @@ print(len(acts.time), len(log.events[0]), peak_memory(os.getpid()) >> 20)
 
 
 @pytest.mark.check
+@whole_only
 def test_a_million_clicks_and_their_log_take_half_a_gigabyte(tmp_path: Path) -> None:
     chance = np.random.default_rng(0)
     sessions = np.sort(chance.integers(0, 250_000, 1_000_000))
