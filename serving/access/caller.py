@@ -29,6 +29,13 @@ class Caller(NamedTuple):
         return f"{self.client}:{of}" if of and of != self.client else self.client
 
     @property
+    def person(self) -> str:
+        """The one that limits of a subject are of, whichever client has the token."""
+        if self.anonymous_id:
+            return f"anonymous_id:{self.anonymous_id}"
+        return f"user_id:{self.subject or self.client}"
+
+    @property
     def is_shared(self) -> bool:
         """Whether the token, or its absence, names nobody: whoever works here may hold it."""
         named = self.anonymous_id or self.subject not in ("", self.client)

@@ -36,7 +36,7 @@ def events(caller: Caller, count: int, *, imported: bool = False) -> Wanted:
         return [(IMPORTS, caller.client, count)]
     wanted = [(EVENTS, caller.client, count)]
     if not caller.may_for_anybody(EVENTS_WRITE):
-        wanted.append((EVENTS_SUBJECT, caller.name, count))
+        wanted.append((EVENTS_SUBJECT, caller.person, count))
     return wanted
 
 
@@ -61,7 +61,7 @@ def take_list(leases: Leases, caller: Caller) -> Spending:
     """Takes a read that asks the store for nobody. Errors: `Exceeded`."""
     wanted = [(READS, caller.client, 1)]
     if not caller.may_for_anybody(REC_READ):
-        wanted.append((READS_SUBJECT, caller.name, 1))
+        wanted.append((READS_SUBJECT, caller.person, 1))
     return Spending.leased(leases.take(*wanted))
 
 

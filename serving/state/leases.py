@@ -27,8 +27,8 @@ from serving.state.spending import Keys
 log = logging.getLogger("freshet.serving")
 PERIOD_SECONDS: Final = 0.25
 STORE_TIMEOUT_SECONDS: Final = 2.0
-IDLE_SECONDS: Final = 1.0
-"""Who uses nothing for so long has a lease of the usual size again."""
+IDLE_SECONDS: Final = 5.0
+"""Who uses nothing for so long has a lease of the usual size again: longer than Retry-After says."""
 MAX_HELD: Final = 100_000
 """Leases; those that nobody uses are dropped first."""
 CHARGES_PER_CALL: Final = 500

@@ -173,42 +173,55 @@ class PersonReader:
         groups = _groups(pending)
         try:
             if groups:
-                tasks = [gcra.charge_each(self._redis, group) for group in groups]
-                charged, values = await asyncio.gather(
-                    asyncio.gather(*tasks), self._mget(_keys(pending))
+                found = list(
+                    await asyncio.gather(self._charged(groups), self._mget(_keys(pending)))
                 )
-                found = [list(chain.from_iterable(charged)), values]
             else:
                 found = [await self._mget(_keys(pending))]
         except StoreDown as error:
             found = error
-        except Exception as error:
-            found = self._down(error)
         self._answer(pending, found)
+
+    async def _charged(self, groups: list[Sequence[Charge]]) -> list[int] | Exception:
+        """What the script answers, or why it does not."""
+        tasks = [gcra.charge_each(self._redis, group) for group in groups]
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
+                return list(chain.from_iterable(await asyncio.gather(*tasks)))
+        except Exception as error:  # a limit keeps no read from its person
+            return error
 
     def _looked_up(self, pending: list[_PendingRead], found: list[Any] | Exception) -> None:
         if isinstance(found, Exception):
             return self._answer(pending, self._down(found))
         if len(found) == 2 and _lacks_script(found[0]) and self._lookups is not None:
             return self._ask(self._lookups, pending, load=True)
-        error = next((it for it in found[-2:] if isinstance(it, Exception)), None)
-        return self._answer(pending, self._down(error) if error is not None else found[-2:])
+        values = found[-1]
+        return self._answer(
+            pending, self._down(values) if isinstance(values, Exception) else found[-2:]
+        )
 
     def _answer(self, pending: list[_PendingRead], found: list[Any] | StoreDown) -> None:
         """`found`: what the script answered, where it was asked, and the values."""
         if isinstance(found, StoreDown):
             for _, done, spending in pending:
-                refused = None
-                if spending is not None and self._spendings is not None:
-                    refused = self._spendings.alone(spending)
-                self._finish(done, refused or StoreDown(str(found)))
+                self._finish(done, self._alone(spending) or StoreDown(str(found)))
             return
-        charged = iter(gcra.charged(found[0], _groups(pending)) if len(found) > 1 else ())
+        # a store that is full, or may not write, still has the values
+        counts = len(found) > 1 and not isinstance(found[0], BaseException)
+        charged = iter(gcra.charged(found[0], _groups(pending)) if counts else ())
         for n, (keys, done, spending) in enumerate(pending):
-            if spending is not None and (refused := spending.settle(next(charged))):
-                self._finish(done, refused)
-                continue
-            self._finish(done, blobs_of(keys, found[-1][n * len(keys) : (n + 1) * len(keys)]))
+            refused = None
+            if spending is not None:
+                refused = spending.settle(next(charged)) if counts else self._alone(spending)
+            values = found[-1][n * len(keys) : (n + 1) * len(keys)]
+            self._finish(done, refused or blobs_of(keys, values))
+
+    def _alone(self, spending: Spending | None) -> Exceeded | None:
+        """The limit that a read exceeds by the count of this process."""
+        if spending is None or self._spendings is None:
+            return None
+        return self._spendings.alone(spending)
 
     def _down(self, error: Exception) -> StoreDown:
         """The store rests after any error."""

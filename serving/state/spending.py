@@ -70,7 +70,7 @@ class Spendings:
         limited, charges = list[Policy](), list[Charge]()
         named = [(self._client, caller.client)]
         if not caller.may_for_anybody(REC_READ):
-            named.append((self._subject, caller.name))
+            named.append((self._subject, caller.person))
         for policy, subject in named:
             if policy is not None:
                 limited.append(policy)
